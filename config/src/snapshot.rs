@@ -1,0 +1,344 @@
+//! The checked document: every name resolved, every unit parsed, every limit in range.
+//! Immutable; what the control thread compiles into a plan. Not the TOML shape (`document`).
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A whole configuration that passed every check.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Snapshot {
+    /// Read once, at start; a reload that changes it is refused by name.
+    pub process: Process,
+    /// Sorted by name.
+    pub listeners: Vec<Listener>,
+    /// Sorted by name; routes refer to them by index.
+    pub clusters: Vec<Cluster>,
+    /// In the order the operator wrote them.
+    pub routes: Vec<Route>,
+}
+
+/// The half that is read at start.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Process {
+    pub io: IoChoice,
+    pub cores: Cores,
+    pub telemetry: Telemetry,
+    pub control: Control,
+    pub log: Log,
+    pub drain: Drain,
+    pub pool: Pool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum IoChoice {
+    #[default]
+    Auto,
+    IoUring,
+    Epoll,
+}
+
+/// Which cores serve, and what each may hold.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cores {
+    pub count: CoreCount,
+    /// What every core gets unless `overrides` says otherwise.
+    pub each: CoreLimits,
+    /// `[cores.N]`: the complete limits of core number N (shard index, from 0), already merged over `each`.
+    pub overrides: Vec<(usize, CoreLimits)>,
+}
+
+impl Cores {
+    /// The limits of one shard.
+    pub fn limits(&self, shard: usize) -> &CoreLimits {
+        self.overrides.iter().find(|(n, _)| *n == shard).map_or(&self.each, |(_, limits)| limits)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CoreCount {
+    /// As many as the affinity mask and the cgroup quota allow.
+    Auto,
+    /// This many shards, pinned if the machine has that many cores.
+    Exactly(usize),
+    /// One shard for each CPU number, pinned to it.
+    List(Vec<usize>),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct CoreLimits {
+    /// io_uring submission entries.
+    pub ring_entries: u32,
+    /// Open client connections of this core.
+    pub connections_max: usize,
+    /// Size of one receive buffer.
+    pub buffer_bytes: usize,
+    /// Receive buffers this core may ever hold.
+    pub buffers_max: usize,
+    /// Replaces the listener's keep-alive timeout on this core.
+    pub keepalive_timeout: Option<Duration>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Telemetry {
+    /// `None`: no telemetry listener.
+    pub bind: Option<SocketAddr>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Control {
+    /// Unix socket for `ringway reload` and `ringway drain`; mode 0600.
+    pub socket: PathBuf,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Log {
+    pub access: AccessTarget,
+    pub access_format: AccessFormat,
+    /// Lines waiting per core before new ones are dropped and counted.
+    pub queue_lines_max: usize,
+    /// Request headers whose values are written to the access log (lower case); the redacted ones as `"[redacted]"`.
+    pub headers: Vec<String>,
+    /// Lower-case header names never written in clear, `authorization`, `cookie` and the like always among them.
+    pub redact: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccessTarget {
+    Off,
+    Stdout,
+    File(PathBuf),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AccessFormat {
+    /// JSON, Elastic Common Schema names.
+    Ecs,
+    /// nginx `combined`.
+    Combined,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Drain {
+    /// Still accepting while `/readyz` already fails.
+    pub wait: Duration,
+    /// From the signal to the end of the last connection.
+    pub deadline: Duration,
+}
+
+/// Idle origin connections of the whole node; each core gets its share.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pool {
+    pub idle_max: usize,
+    pub idle_per_endpoint_max: usize,
+    pub idle_timeout: Duration,
+    /// A connection older than this is not reused.
+    pub lifetime_max: Duration,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Listener {
+    pub name: String,
+    pub bind: Vec<SocketAddr>,
+    pub steering: Steering,
+    pub backlog: u32,
+    /// First byte of a head to its last.
+    pub header_timeout: Duration,
+    /// Between two reads of a request body.
+    pub body_timeout: Duration,
+    /// Between two requests of one connection.
+    pub keepalive_timeout: Duration,
+    /// A connection that never sent a byte.
+    pub unused_timeout: Duration,
+    /// A client that takes no byte of the answer.
+    pub send_timeout: Duration,
+    /// A tunnel (Upgrade) without a byte in either direction.
+    pub tunnel_timeout: Duration,
+    pub head_bytes_max: usize,
+    pub target_bytes_max: usize,
+    pub headers_max: usize,
+    pub body_bytes_max: u64,
+    /// Requests of one connection before it is closed; 0: no limit.
+    pub keepalive_requests_max: u64,
+    /// Open connections from one address on one core; 0: no limit.
+    pub connections_per_ip_max: usize,
+    pub forwarded: Forwarded,
+    /// Pseudonym in `Via`; empty: no `Via`.
+    pub via: String,
+    pub trusted_proxies: Vec<Cidr>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Steering {
+    /// The kernel's hash over the cores' sockets.
+    Kernel,
+    /// The core whose CPU took the packet.
+    Cpu,
+    /// Any core accepts, the one with the fewest connections serves.
+    LeastLoaded,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forwarded {
+    /// `X-Forwarded-For`, `-Proto`, `-Host`, `-Port` and `X-Real-IP`.
+    X,
+    /// RFC 7239 `Forwarded`.
+    Rfc7239,
+    Both,
+    /// Client-sent ones are still removed.
+    Off,
+}
+
+/// `10.0.0.0/8`; a bare address is a full-length prefix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cidr {
+    pub address: IpAddr,
+    pub prefix: u8,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cluster {
+    pub name: String,
+    pub endpoints: Vec<Endpoint>,
+    pub balance: Balance,
+    pub connect_timeout: Duration,
+    /// Request sent to the first byte of the answer.
+    pub first_byte_timeout: Duration,
+    /// Between two reads of the answer's body, or two writes of the request's.
+    pub between_bytes_timeout: Duration,
+    /// The whole exchange with the origin; `None`: no limit.
+    pub total_timeout: Option<Duration>,
+    pub response_head_bytes_max: usize,
+    pub host: HostHeader,
+    /// How long a resolved name is used before it is asked again.
+    pub dns_refresh: Duration,
+    /// One safe retry when a reused connection turns out to be dead.
+    pub retry_stale: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    pub address: EndpointAddress,
+    /// 1..=1000.
+    pub weight: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum EndpointAddress {
+    Ip(SocketAddr),
+    Unix(PathBuf),
+    /// Resolved off the shards; every address of the answer is an endpoint.
+    Dns { host: String, port: u16 },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Balance {
+    RoundRobin,
+    LeastRequest,
+}
+
+/// The `Host` that an origin sees.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HostHeader {
+    /// The client's.
+    Preserve,
+    /// The endpoint's address as configured.
+    Endpoint,
+    Literal(String),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Route {
+    pub name: String,
+    /// Names of the listeners it serves; empty: all.
+    pub listeners: Vec<String>,
+    /// Empty: any host.
+    pub hosts: Vec<HostPattern>,
+    pub path: PathPattern,
+    /// Upper-case method names; empty: any.
+    pub methods: Vec<String>,
+    pub headers: Vec<HeaderCondition>,
+    /// Higher first, before any other rule of order.
+    pub priority: i32,
+    /// In the order they run; the table under each name is the filter's own, built in the dry run.
+    pub filters: Vec<FilterConfig>,
+    pub action: Action,
+    /// Overrides of the listener's and the cluster's limits.
+    pub body_bytes_max: Option<u64>,
+    pub total_timeout: Option<Duration>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum HostPattern {
+    /// Lower case, without port.
+    Exact(String),
+    /// `*.example.com`: stored as `example.com`; one or more labels stand before it.
+    Wildcard(String),
+}
+
+/// A path over decoded, normalised segments.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum PathPattern {
+    /// `/a/{id}/b`; a last `{*rest}` takes whatever follows (zero or more segments).
+    Segments(Vec<Segment>),
+    /// `path_prefix = "/api"`: `/api`, `/api/` and everything below, at segment borders. `/` is everything.
+    Prefix(Vec<String>),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Segment {
+    Literal(String),
+    Param(String),
+    CatchAll(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeaderCondition {
+    /// Lower case.
+    pub name: String,
+    pub is: HeaderTest,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HeaderTest {
+    Present,
+    Absent,
+    Equals(String),
+    Prefix(String),
+    Suffix(String),
+    Contains(String),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct FilterConfig {
+    /// `request_headers`, `strip_prefix`, ...
+    pub name: String,
+    /// What stood under the name, unread.
+    pub table: toml::Value,
+    /// Where it stood (`routes[3].filters[0].strip_prefix`), for errors of the dry run.
+    pub place: String,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Index into [`Snapshot::clusters`].
+    Cluster(usize),
+    Redirect(Redirect),
+    Respond(Respond),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Redirect {
+    /// 301, 302, 303, 307 or 308.
+    pub status: u16,
+    /// May name `{scheme}`, `{host}`, `{path}`, `{query}` and the route's own params.
+    pub to: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Respond {
+    pub status: u16,
+    pub content_type: String,
+    pub body: String,
+    pub headers: Vec<(String, String)>,
+}
