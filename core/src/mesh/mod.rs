@@ -1,0 +1,22 @@
+//! What crosses threads: bounded inboxes, their policies, two-phase adoption, load gauges. Not what the messages do.
+//!
+//! Everything else on a shard is `Rc` and `Cell`. `Arc`, atomics and `Send` on the shards' side live here, so that the
+//! question "what do cores share?" is answered by one directory. A plain request touches none of it.
+
+pub mod broadcast;
+mod doorbell;
+pub mod gauge;
+pub mod inbox;
+pub mod message;
+#[cfg(loom)]
+mod model;
+pub mod policy;
+pub mod port;
+pub mod sync;
+
+pub use broadcast::{Adoption, Blocker, Outcome};
+pub use gauge::{CoreGauge, CoreGauges};
+pub use inbox::{Full, Receiver, Sender, inbox};
+pub use message::{DrainStep, ToControl, ToShard};
+pub use policy::{KindCounts, Message, Policy, Sent};
+pub use port::{Lane, Port};

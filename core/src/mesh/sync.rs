@@ -1,0 +1,25 @@
+//! The primitives the lock-free files are written against: the real ones, or loom's under `--cfg loom`. No logic.
+//!
+//! Two files use it: `mesh/inbox.rs` and `observe/log_ring.rs`. Whoever writes a third thing that two threads touch
+//! imports from here too, so that it can be model-checked.
+
+#[cfg(not(loom))]
+pub(crate) use real::*;
+
+#[cfg(loom)]
+pub(crate) use checked::*;
+
+#[cfg(not(loom))]
+mod real {
+    pub(crate) use crate::mesh::doorbell::Doorbell;
+    pub(crate) use crossbeam_queue::ArrayQueue as Queue;
+    pub(crate) use std::sync::Arc;
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+}
+
+#[cfg(loom)]
+mod checked {
+    pub(crate) use crate::mesh::model::{Doorbell, Queue};
+    pub(crate) use loom::sync::Arc;
+    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+}

@@ -1,0 +1,505 @@
+//! The loop of one core: run what is ready, park in the engine, fire the wheel. Owns the table of descriptors.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
+use std::rc::Rc;
+use std::task::Waker;
+use std::time::Duration;
+
+use quanta::{Clock, Instant};
+
+use super::address::Address;
+use super::buffers::Buffers;
+use super::epoll::Epoll;
+use super::socket::{Accept, Entry, Key, NEVER, Readable, SendOp, Socket, Tx};
+use super::stream::{Acceptor, Stream, Watch};
+use super::uring::Uring;
+use super::wheel::Wheel;
+use super::exec;
+
+/// Send operations kept for reuse; more are freed when done.
+const SEND_OPS_KEPT_MAX: usize = 1024;
+/// Marks a wheel token as a sleeper's; else it is a socket's key.
+const SLEEPER: u64 = 1 << 63;
+
+/// What one core's reactor may hold; see `[cores]`.
+#[derive(Debug, Clone)]
+pub struct NetLimits {
+    pub ring_entries: u32,
+    pub buffer_bytes: usize,
+    pub buffers_max: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EngineKind {
+    IoUring,
+    Epoll,
+}
+
+impl EngineKind {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            EngineKind::IoUring => "io_uring",
+            EngineKind::Epoll => "epoll",
+        }
+    }
+}
+
+enum Engine {
+    Uring(Box<Uring>),
+    Epoll(Box<Epoll>),
+}
+
+/// Sockets, buffers and time of one core.
+pub struct Net {
+    engine: Engine,
+    pub(super) buffers: Rc<Buffers>,
+    entries: RefCell<Entries>,
+    wheel: RefCell<Wheel>,
+    sleepers: RefCell<Sleepers>,
+    send_ops: RefCell<Vec<Box<SendOp>>>,
+    clock: Clock,
+    started: Instant,
+    /// When the completions of this turn were reaped.
+    turn_at: Cell<Instant>,
+    now_ms: Cell<u64>,
+    stopping: Cell<bool>,
+}
+
+#[derive(Default)]
+struct Entries {
+    slots: Vec<(u32, Entry)>,
+    free: Vec<u32>,
+}
+
+#[derive(Default)]
+struct Sleepers {
+    slots: Vec<(u32, Option<Waker>)>,
+    free: Vec<u32>,
+}
+
+/// One turn of the loop, as its observer sees it.
+#[derive(Debug, Clone, Copy)]
+pub struct Turn {
+    /// From the reaping of completions until the core parks again: what a completion that arrived meanwhile waits.
+    pub busy: Duration,
+}
+
+impl Net {
+    /// # Errors
+    /// The kernel's, when the ring, the epoll or the buffers cannot be had.
+    pub fn new(kind: EngineKind, limits: &NetLimits) -> io::Result<Rc<Net>> {
+        let buffers = Buffers::new(limits.buffers_max, limits.buffer_bytes)?;
+        let engine = match kind {
+            EngineKind::IoUring => Engine::Uring(Box::new(Uring::new(limits, buffers.clone())?)),
+            EngineKind::Epoll => Engine::Epoll(Box::new(Epoll::new()?)),
+        };
+        let clock = Clock::new();
+        let started = clock.now();
+        Ok(Rc::new(Net {
+            engine,
+            buffers,
+            entries: RefCell::default(),
+            wheel: RefCell::new(Wheel::new(0)),
+            sleepers: RefCell::default(),
+            send_ops: RefCell::default(),
+            clock,
+            started,
+            turn_at: Cell::new(started),
+            now_ms: Cell::new(0),
+            stopping: Cell::new(false),
+        }))
+    }
+
+    /// Serves until [`Net::stop`]. `on_turn` sees each turn just before the core parks.
+    ///
+    /// # Errors
+    /// The engine's own failure; errors of single sockets go to their streams.
+    pub fn run(self: &Rc<Self>, mut on_turn: impl FnMut(Turn)) -> io::Result<()> {
+        while !self.stopping.get() {
+            exec::run_ready();
+            if self.stopping.get() {
+                break;
+            }
+            on_turn(Turn { busy: self.clock.now() - self.turn_at.get() });
+            let wait_ms = if exec::has_ready() { Some(0) } else { self.wheel.borrow().wait_ms(self.elapsed_ms()) };
+            match &self.engine {
+                Engine::Uring(uring) => uring.park(self, wait_ms)?,
+                Engine::Epoll(epoll) => epoll.park(self, wait_ms)?,
+            }
+            self.tick();
+        }
+        Ok(())
+    }
+
+    /// Ends [`Net::run`] after the present turn.
+    pub fn stop(&self) {
+        self.stopping.set(true);
+    }
+
+    pub fn kind(&self) -> EngineKind {
+        match self.engine {
+            Engine::Uring(_) => EngineKind::IoUring,
+            Engine::Epoll(_) => EngineKind::Epoll,
+        }
+    }
+
+    pub fn buffers(&self) -> &Rc<Buffers> {
+        &self.buffers
+    }
+
+    /// Milliseconds since the reactor was made, as of this turn.
+    pub fn now_ms(&self) -> u64 {
+        self.now_ms.get()
+    }
+
+    /// When the completions of this turn were reaped: the moment to which what they brought is dated.
+    pub fn reaped_at(&self) -> Instant {
+        self.turn_at.get()
+    }
+
+    pub fn now(&self) -> Instant {
+        self.clock.now()
+    }
+
+    /// Descriptors in the reactor's table.
+    pub fn descriptors(&self) -> usize {
+        let entries = self.entries.borrow();
+        entries.slots.len() - entries.free.len()
+    }
+
+    pub(super) fn deadline_after(&self, time: Duration) -> u64 {
+        self.now_ms.get() + time.as_millis() as u64
+    }
+
+    fn elapsed_ms(&self) -> u64 {
+        (self.clock.now() - self.started).as_millis() as u64
+    }
+
+    fn tick(&self) {
+        let now = self.clock.now();
+        self.turn_at.set(now);
+        let now_ms = (now - self.started).as_millis() as u64;
+        if now_ms == self.now_ms.get() {
+            return;
+        }
+        self.now_ms.set(now_ms);
+        // Firing may arm again, so the wheel is borrowed only while it hands out a batch.
+        let mut due: smallvec::SmallVec<[u64; 64]> = smallvec::SmallVec::new();
+        self.wheel.borrow_mut().advance(now_ms, |token| due.push(token));
+        for token in due {
+            if token & SLEEPER == 0 {
+                self.socket_due(Key { slot: token as u32, generation: (token >> 32) as u32 });
+            } else {
+                self.sleepers.borrow_mut().fire(token);
+            }
+        }
+    }
+
+    fn socket_due(&self, key: Key) {
+        let Some(Entry::Socket(socket)) = self.entry(key) else { return };
+        let now = self.now_ms.get();
+        if socket.wheel_at.get() > now {
+            return; // an earlier arming of a deadline that has moved; a later node stands for the socket now
+        }
+        socket.wheel_at.set(NEVER);
+        let (recv, send) = (socket.recv_deadline.get(), socket.send_deadline.get());
+        if recv <= now {
+            socket.wake_rx();
+        }
+        if send <= now {
+            socket.wake_tx();
+        }
+        let next = [recv, send].into_iter().filter(|&at| at > now).min().unwrap_or(NEVER);
+        self.watch_deadline(&socket, next);
+    }
+
+    /// Makes sure that the wheel looks at `socket` by `deadline`.
+    pub(super) fn watch_deadline(&self, socket: &Socket, deadline: u64) {
+        if deadline < socket.wheel_at.get() {
+            socket.wheel_at.set(deadline);
+            let key = socket.key.get();
+            // The generation's top bit gives way to the sleepers' mark; `entry` compares the same 31 bits.
+            self.wheel.borrow_mut().arm(deadline, u64::from(key.generation) << 32 | u64::from(key.slot));
+        }
+    }
+
+    pub(super) fn register_sleeper(&self, sleeper: Option<u32>, deadline: u64, waker: &Waker) -> u32 {
+        let mut sleepers = self.sleepers.borrow_mut();
+        if let Some(index) = sleeper {
+            sleepers.slots[index as usize].1 = Some(waker.clone());
+            return index;
+        }
+        let (index, token) = sleepers.add(waker.clone());
+        self.wheel.borrow_mut().arm(deadline, token);
+        index
+    }
+
+    pub(super) fn forget_sleeper(&self, index: u32) {
+        self.sleepers.borrow_mut().remove(index);
+    }
+
+    // ---- the table -------------------------------------------------------------------------------------------
+
+    pub(super) fn entry(&self, key: Key) -> Option<Entry> {
+        let entries = self.entries.borrow();
+        let (generation, entry) = entries.slots.get(key.slot as usize)?;
+        (*generation == key.generation).then(|| entry.clone())
+    }
+
+    fn insert(&self, entry: Entry) -> Key {
+        let mut entries = self.entries.borrow_mut();
+        let slot = entries.free.pop().unwrap_or_else(|| {
+            entries.slots.push((0, Entry::Free));
+            (entries.slots.len() - 1) as u32
+        });
+        let place = &mut entries.slots[slot as usize];
+        place.1 = entry;
+        Key { slot, generation: place.0 }
+    }
+
+    pub(super) fn remove(&self, key: Key) {
+        let mut entries = self.entries.borrow_mut();
+        let place = &mut entries.slots[key.slot as usize];
+        debug_assert_eq!(place.0, key.generation);
+        place.1 = Entry::Free;
+        place.0 = (place.0 + 1) & uring_generation_mask();
+        entries.free.push(key.slot);
+    }
+
+    // ---- descriptors -----------------------------------------------------------------------------------------
+
+    /// Takes an accepted connection.
+    ///
+    /// # Errors
+    /// The engine's, when the descriptor cannot be registered.
+    pub fn adopt(self: &Rc<Self>, fd: OwnedFd) -> io::Result<Stream> {
+        let socket = self.register(fd)?;
+        Ok(Stream::new(self.clone(), socket))
+    }
+
+    fn register(self: &Rc<Self>, fd: OwnedFd) -> io::Result<Rc<Socket>> {
+        if let Engine::Epoll(_) = self.engine {
+            socket2::SockRef::from(&fd).set_nonblocking(true)?;
+        }
+        let socket = Socket::new(fd);
+        let key = self.insert(Entry::Socket(socket.clone()));
+        socket.key.set(key);
+        if let Engine::Epoll(epoll) = &self.engine
+            && let Err(error) = epoll.add_socket(&socket)
+        {
+            self.remove(key);
+            // SAFETY: the descriptor is ours, open, and nothing else refers to it any more.
+            unsafe { libc::close(socket.fd) };
+            return Err(error);
+        }
+        Ok(socket)
+    }
+
+    /// Begins to connect; the stream may be written to at once, what fails shows at the first wait
+    /// ([`Stream::connected`]).
+    ///
+    /// # Errors
+    /// The kernel's, when there is no descriptor left (`EMFILE`), or a unix path is too long.
+    pub fn connect(self: &Rc<Self>, address: &Address) -> io::Result<Stream> {
+        let name = address.to_kernel()?;
+        let socket = socket2::Socket::new(address.domain(), socket2::Type::STREAM, None)?;
+        if let Address::Ip(_) = address {
+            socket.set_tcp_nodelay(true)?;
+        }
+        let socket = self.register(socket.into())?;
+        {
+            let mut tx = socket.tx.borrow_mut();
+            tx.connecting = true;
+            let mut op = self.take_send_op();
+            op.connect = Some(name);
+            tx.op = Some(op);
+        }
+        match &self.engine {
+            Engine::Uring(uring) => uring.connect(&socket),
+            Engine::Epoll(epoll) => epoll.connect(self, &socket),
+        }
+        Ok(Stream::new(self.clone(), socket))
+    }
+
+    /// Takes a listening socket.
+    ///
+    /// # Errors
+    /// The engine's, when the descriptor cannot be registered.
+    pub fn listen(self: &Rc<Self>, fd: OwnedFd) -> io::Result<Acceptor> {
+        if let Engine::Epoll(_) = self.engine {
+            socket2::SockRef::from(&fd).set_nonblocking(true)?;
+        }
+        let accept = Rc::new(Accept {
+            fd: fd.as_raw_fd(),
+            key: Cell::new(Key { slot: 0, generation: 0 }),
+            queue: RefCell::default(),
+            armed: Cell::new(false),
+            in_flight: Cell::new(0),
+            closing: Cell::new(false),
+            waker: RefCell::default(),
+        });
+        accept.key.set(self.insert(Entry::Accept(accept.clone())));
+        if let Engine::Epoll(epoll) = &self.engine
+            && let Err(error) = epoll.add(accept.fd, accept.key.get(), false)
+        {
+            self.remove(accept.key.get());
+            return Err(error);
+        }
+        let _ = fd.into_raw_fd();
+        Ok(Acceptor::new(self.clone(), accept))
+    }
+
+    /// Watches a descriptor (an eventfd) that stays the caller's.
+    ///
+    /// # Errors
+    /// The engine's, when the descriptor cannot be registered.
+    pub fn watch(self: &Rc<Self>, fd: &impl AsRawFd) -> io::Result<Watch> {
+        let readable = Rc::new(Readable {
+            fd: fd.as_raw_fd(),
+            key: Cell::new(Key { slot: 0, generation: 0 }),
+            ready: Cell::new(false),
+            armed: Cell::new(false),
+            in_flight: Cell::new(0),
+            closing: Cell::new(false),
+            waker: RefCell::default(),
+        });
+        readable.key.set(self.insert(Entry::Readable(readable.clone())));
+        if let Engine::Epoll(epoll) = &self.engine
+            && let Err(error) = epoll.add(readable.fd, readable.key.get(), false)
+        {
+            self.remove(readable.key.get());
+            return Err(error);
+        }
+        Ok(Watch::new(self.clone(), readable))
+    }
+
+    // ---- what streams ask of the engine ------------------------------------------------------------------------
+
+    /// Looks for more input; epoll may find it at once.
+    pub(super) fn want_input(self: &Rc<Self>, socket: &Rc<Socket>) {
+        match &self.engine {
+            Engine::Uring(uring) => uring.arm_recv(socket),
+            Engine::Epoll(epoll) => epoll.read(self, socket),
+        }
+    }
+
+    pub(super) fn start_sending(&self, socket: &Rc<Socket>, tx: &mut Tx) {
+        match &self.engine {
+            Engine::Uring(uring) => uring.send(self, socket, tx),
+            Engine::Epoll(epoll) => epoll.send(self, socket, tx),
+        }
+    }
+
+    pub(super) fn want_accept(&self, accept: &Rc<Accept>) {
+        match &self.engine {
+            Engine::Uring(uring) => uring.arm_accept(accept),
+            Engine::Epoll(epoll) => epoll.accept(accept),
+        }
+    }
+
+    pub(super) fn want_readable(&self, readable: &Rc<Readable>) {
+        if let Engine::Uring(uring) = &self.engine {
+            uring.arm_readable(readable);
+        }
+    }
+
+    pub(super) fn close_socket(&self, socket: &Rc<Socket>) {
+        socket.closing.set(true);
+        {
+            let mut rx = socket.rx.borrow_mut();
+            rx.waker = None;
+            while rx.pop().is_some() {}
+        }
+        socket.tx.borrow_mut().waker = None;
+        match &self.engine {
+            Engine::Uring(uring) => uring.close_socket(self, socket),
+            Engine::Epoll(epoll) => epoll.close(self, socket.fd),
+        }
+        if socket.in_flight.get() == 0 {
+            self.forget_socket(socket);
+        }
+    }
+
+    /// The last operation on a closed socket is done: its buffers and its slot are free again.
+    pub(super) fn forget_socket(&self, socket: &Socket) {
+        let mut tx = socket.tx.borrow_mut();
+        if let Some(mut op) = tx.op.take() {
+            op.discard_all(&self.buffers);
+            self.keep_send_op(op);
+        }
+        drop(tx);
+        self.remove(socket.key.get());
+    }
+
+    pub(super) fn close_accept(&self, accept: &Rc<Accept>) {
+        accept.closing.set(true);
+        *accept.waker.borrow_mut() = None;
+        match &self.engine {
+            Engine::Uring(uring) => uring.close_descriptor(accept.fd, accept.in_flight.get() > 0),
+            Engine::Epoll(epoll) => epoll.close(self, accept.fd),
+        }
+        if accept.in_flight.get() == 0 {
+            self.remove(accept.key.get());
+        }
+    }
+
+    pub(super) fn close_readable(&self, readable: &Rc<Readable>) {
+        readable.closing.set(true);
+        *readable.waker.borrow_mut() = None;
+        match &self.engine {
+            Engine::Uring(uring) if readable.in_flight.get() > 0 => uring.cancel(readable.fd),
+            Engine::Uring(_) => {}
+            Engine::Epoll(epoll) => epoll.forget(readable.fd),
+        }
+        if readable.in_flight.get() == 0 {
+            self.remove(readable.key.get());
+        }
+    }
+
+    pub(super) fn take_send_op(&self) -> Box<SendOp> {
+        self.send_ops.borrow_mut().pop().unwrap_or_else(SendOp::new)
+    }
+
+    pub(super) fn keep_send_op(&self, mut op: Box<SendOp>) {
+        op.connect = None;
+        let mut kept = self.send_ops.borrow_mut();
+        if kept.len() < SEND_OPS_KEPT_MAX {
+            kept.push(op);
+        }
+    }
+}
+
+/// Generations fit the bits that the engines and the wheel leave them.
+pub(super) fn uring_generation_mask() -> u32 {
+    super::uring::GENERATION_MASK
+}
+
+impl Sleepers {
+    fn add(&mut self, waker: Waker) -> (u32, u64) {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.slots.push((0, None));
+            (self.slots.len() - 1) as u32
+        });
+        let slot = &mut self.slots[index as usize];
+        slot.1 = Some(waker);
+        (index, SLEEPER | u64::from(slot.0) << 32 | u64::from(index))
+    }
+
+    fn remove(&mut self, index: u32) {
+        let slot = &mut self.slots[index as usize];
+        *slot = ((slot.0 + 1) & uring_generation_mask(), None);
+        self.free.push(index);
+    }
+
+    fn fire(&mut self, token: u64) {
+        let (index, generation) = (token as u32, (token >> 32) as u32 & uring_generation_mask());
+        if let Some(slot) = self.slots.get_mut(index as usize)
+            && slot.0 == generation
+            && let Some(waker) = slot.1.take()
+        {
+            waker.wake();
+        }
+    }
+}

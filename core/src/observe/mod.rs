@@ -1,0 +1,25 @@
+//! What is seen of the gateway: per-core meters, their Prometheus text, flags, the access log. Nothing here decides how
+//! a request is served.
+//!
+//! A plain request writes to plain cells of its own core. What leaves the core: a snapshot when a scrape asks for it,
+//! and access-log lines (only when the log is on) through a ring of its own.
+
+pub mod access_log;
+pub mod core_meters;
+pub mod flags;
+pub mod histogram;
+pub mod log_ring;
+pub mod log_text;
+pub mod log_writer;
+pub mod meters;
+pub mod prometheus;
+pub mod snapshot;
+
+pub use access_log::{CoreLog, Line, LogFormat, LogSettings, LoggedHeader};
+pub use core_meters::CoreMeters;
+pub use flags::{Flag, Source};
+pub use log_ring::log_ring;
+pub use log_writer::{LogTarget, LogWriter};
+pub use meters::{Meters, NO_ROUTE, Observation, RouteLabel};
+pub use prometheus::{ProcessFacts, Scrape};
+pub use snapshot::MetersSnapshot;

@@ -1,0 +1,166 @@
+//! Host, path and conditions of a request → the index of its route, or why there is none. Does not normalise paths
+//! (`ringway-proto`), run filters or choose a cluster. `README.md` states the rules as operators read them.
+
+mod build;
+mod captures;
+mod conditions;
+mod edges;
+mod explain;
+mod hosts;
+mod order;
+mod path;
+mod pattern;
+mod trees;
+mod walk;
+
+#[cfg(test)]
+mod tests;
+
+pub use build::{BuildError, HOST_BYTES_MAX, LITERAL_BYTES_MAX, METHODS_MAX, NODES_MAX, SEGMENTS_MAX, VISITS_MAX};
+pub use captures::Captures;
+pub use conditions::Allow;
+pub use explain::{Because, Mismatch, Verdict, Why};
+
+use conditions::{Conditions, Methods};
+use edges::Edges;
+use hosts::Hosts;
+use pattern::Pattern;
+use ringway_config::snapshot::{HostPattern, Route, Snapshot};
+use walk::{Candidate, Node};
+
+/// Index into [`Snapshot::routes`].
+pub type RouteId = u32;
+
+/// What a route is chosen by.
+pub struct Query<'a> {
+    /// Index into [`Snapshot::listeners`].
+    pub listener: u32,
+    /// Any case, without port; may be empty.
+    pub host: &'a [u8],
+    /// Normalised; starts with `/`; reserved characters may still be percent-encoded.
+    pub path: &'a [u8],
+    pub method: &'a [u8],
+    pub fields: &'a dyn FieldSource,
+}
+
+/// The request's header lines, wherever they are kept.
+pub trait FieldSource {
+    /// True as soon as `test` holds for one value of the header `name` (lower case), asked in the order of the lines.
+    fn any(&self, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool;
+}
+
+/// Why a request has no route. The client's fault, each; none is worth a retry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Missed {
+    /// 404: no route of this listener has this host and path.
+    Path,
+    /// 405: some have, and none of them takes the method.
+    Method(Allow),
+    /// 404: one takes the method too, but its header conditions fail.
+    Conditions,
+    /// 400: another reading of the path reaches another route, or none.
+    Ambiguous,
+}
+
+/// Every route of a snapshot, compiled. Immutable and flat: built on the control thread, read by every core.
+///
+/// One trie of path segments for each set of routes that some host sees; a host leads to its own trie and then to those
+/// of the less specific host patterns. A request walks them most specific branch first and skips what cannot beat the
+/// candidate it already has. No node is visited twice, and [`VISITS_MAX`] bounds the visits of any request: a longer
+/// path cannot buy more of them.
+pub struct RouteTable {
+    /// Keyed afresh for each table, since clients choose what is hashed.
+    hasher: ahash::RandomState,
+    hosts: Hosts,
+    nodes: Box<[Node]>,
+    edges: Edges,
+    /// Those of one node side by side, best first.
+    candidates: Box<[Candidate]>,
+    methods: Methods,
+    /// By [`RouteId`].
+    conditions: Box<[Conditions]>,
+    /// By [`RouteId`].
+    rules: Box<[Rule]>,
+}
+
+/// What a route says, for labels, captures and explanations: nothing that a lookup reads before it has a winner.
+struct Rule {
+    name: Box<str>,
+    label: Box<str>,
+    pattern: Pattern,
+    hosts: Box<[HostPattern]>,
+    priority: i32,
+}
+
+impl RouteTable {
+    pub fn build(snapshot: &Snapshot) -> Result<RouteTable, BuildError> {
+        let listeners: Vec<&str> = snapshot.listeners.iter().map(|listener| listener.name.as_str()).collect();
+        build::compile(&snapshot.routes, &listeners)
+    }
+
+    /// The same without a whole snapshot around it; `listeners` in the order of their indices.
+    pub fn compile(routes: &[Route], listeners: &[&str]) -> Result<RouteTable, BuildError> {
+        build::compile(routes, listeners)
+    }
+
+    /// The route that takes the request. `captures` is filled only when there is one.
+    pub fn find(&self, query: &Query<'_>, captures: &mut Captures) -> Result<RouteId, Missed> {
+        let mut walk = walk::Walk::new(self, query);
+        let found = walk.run();
+        let route = found.outcome(&self.methods)?;
+        captures.fill(&self.rules[route as usize].pattern, &mut walk.segments);
+        Ok(route)
+    }
+
+    /// Like [`find`](Self::find), for a path that an origin might read in other ways than we do: a request whose
+    /// readings do not all reach the same route is [`Missed::Ambiguous`], so that an origin never sees a path which
+    /// another route, with other filters, would have taken. If no reading reaches a route, the answer is that of `find`.
+    pub fn find_all_readings(
+        &self,
+        query: &Query<'_>,
+        readings: impl Iterator<Item = impl AsRef<[u8]>>,
+        captures: &mut Captures,
+    ) -> Result<RouteId, Missed> {
+        let normal = self.find(query, captures);
+        for reading in readings {
+            let query = Query { path: reading.as_ref(), ..*query };
+            let other = walk::Walk::new(self, &query).run().route();
+            if other != normal.as_ref().ok().copied() {
+                return Err(Missed::Ambiguous);
+            }
+        }
+        normal
+    }
+
+    /// The route's pattern for metrics: `/users/{id}`, `/api/*` for a prefix. Never holds bytes of a request.
+    pub fn label(&self, route: RouteId) -> &str {
+        &self.rules[route as usize].label
+    }
+
+    pub fn name(&self, route: RouteId) -> &str {
+        &self.rules[route as usize].name
+    }
+
+    /// The names of what [`Captures`] holds after this route was found, in the same order.
+    pub fn param_names(&self, route: RouteId) -> &[Box<str>] {
+        &self.rules[route as usize].pattern.params
+    }
+
+    /// Tree nodes that this request touches: what the bound on visits is tested by.
+    pub fn visits(&self, query: &Query<'_>) -> u32 {
+        walk::Walk::new(self, query).run().visits
+    }
+
+    pub fn len(&self) -> usize {
+        self.rules.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+}
+
+const _: () = {
+    const fn shared_by_cores<T: Send + Sync>() {}
+    shared_by_cores::<RouteTable>();
+};
