@@ -228,7 +228,10 @@ pub enum EndpointAddress {
     Ip(SocketAddr),
     Unix(PathBuf),
     /// Resolved off the shards; every address of the answer is an endpoint.
-    Dns { host: String, port: u16 },
+    Dns {
+        host: String,
+        port: u16,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -276,12 +279,14 @@ pub enum HostPattern {
     Wildcard(String),
 }
 
-/// A path over decoded, normalised segments.
+/// A path over decoded, normalised segments: what stands between the slashes after the first one. So `/` is
+/// `[Literal("")]`, `/a` is `[Literal("a")]` and `/a/`, another path, is `[Literal("a"), Literal("")]`.
+/// An empty literal can only be the last one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum PathPattern {
     /// `/a/{id}/b`; a last `{*rest}` takes whatever follows (zero or more segments).
     Segments(Vec<Segment>),
-    /// `path_prefix = "/api"`: `/api`, `/api/` and everything below, at segment borders. `/` is everything.
+    /// `path_prefix = "/api"`: `/api`, `/api/` and everything below, at segment borders. `/` is everything: no segments.
     Prefix(Vec<String>),
 }
 

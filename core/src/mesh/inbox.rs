@@ -119,7 +119,6 @@ impl<M> Receiver<M> {
 }
 
 #[cfg(all(test, loom))]
-#[path = "inbox/model_tests.rs"]
 mod model_tests;
 
 #[cfg(all(test, not(loom)))]

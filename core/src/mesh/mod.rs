@@ -12,7 +12,7 @@ pub mod message;
 mod model;
 pub mod policy;
 pub mod port;
-pub mod sync;
+pub(crate) mod sync;
 
 pub use broadcast::{Adoption, Blocker, Outcome};
 pub use gauge::{CoreGauge, CoreGauges};

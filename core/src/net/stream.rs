@@ -59,6 +59,42 @@ impl Stream {
         poll_fn(|cx| self.poll_recv(cx)).await
     }
 
+    /// What has been received already, without waiting.
+    pub fn take_input(&self) -> Option<Chunk> {
+        self.socket.rx.borrow_mut().pop()
+    }
+
+    /// The next `length` bytes if they have been received in one piece.
+    pub fn take_exactly(&self, length: usize) -> Option<Chunk> {
+        let mut rx = self.socket.rx.borrow_mut();
+        let first = rx.first.as_ref()?;
+        if first.len() < length {
+            return None;
+        }
+        let mut chunk = rx.pop()?;
+        let taken = chunk.split_to(length);
+        if !chunk.is_empty() {
+            rx.unread(chunk);
+        }
+        Some(taken)
+    }
+
+    /// Ready once there is something to take, or nothing will come any more. Takes nothing.
+    ///
+    /// # Errors
+    /// See [`Stream::poll_recv`].
+    pub fn poll_input(&self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        match self.poll_recv(cx) {
+            Poll::Ready(Ok(Some(chunk))) => {
+                self.unread(chunk);
+                Poll::Ready(Ok(true))
+            }
+            Poll::Ready(Ok(None)) => Poll::Ready(Ok(false)),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
     /// Puts back what was received but belongs to a later reader.
     pub fn unread(&self, chunk: Chunk) {
         if !chunk.is_empty() {

@@ -20,6 +20,6 @@ pub use core_meters::CoreMeters;
 pub use flags::{Flag, Source};
 pub use log_ring::log_ring;
 pub use log_writer::{LogTarget, LogWriter};
-pub use meters::{Meters, NO_ROUTE, Observation, RouteLabel};
+pub use meters::{Meters, NO_ROUTE, Observation, RouteLabel, RouteMeter, SnapshotSlices};
 pub use prometheus::{ProcessFacts, Scrape};
 pub use snapshot::MetersSnapshot;

@@ -1,6 +1,7 @@
 //! Routes → [`RouteTable`], on the control thread. Refuses what would make a lookup's cost unbounded; everything else
 //! about a route was checked before (`ringway-config`).
 
+use super::captures::Shape;
 use super::conditions::{Conditions, Methods};
 use super::edges::Edges;
 use super::hosts::{ANY, Hosts, Named};
@@ -34,6 +35,8 @@ pub enum BuildError {
     Segments { route: String, segments: usize },
     /// A literal segment has more than [`LITERAL_BYTES_MAX`].
     Literal { route: String, bytes: usize },
+    /// A host pattern of the route has more than [`HOST_BYTES_MAX`].
+    Host { route: String, bytes: usize },
     /// With this route there are more than [`METHODS_MAX`] method names.
     Methods { route: String },
     /// More than [`NODES_MAX`].
@@ -49,7 +52,13 @@ impl fmt::Display for BuildError {
                 write!(f, "route \"{route}\": its path has {segments} segments, at most {SEGMENTS_MAX} are possible")
             }
             BuildError::Literal { route, bytes } => {
-                write!(f, "route \"{route}\": a path segment of {bytes} bytes, at most {LITERAL_BYTES_MAX} are possible")
+                write!(
+                    f,
+                    "route \"{route}\": a path segment of {bytes} bytes, at most {LITERAL_BYTES_MAX} are possible"
+                )
+            }
+            BuildError::Host { route, bytes } => {
+                write!(f, "route \"{route}\": a host of {bytes} bytes, at most {HOST_BYTES_MAX} are possible")
             }
             BuildError::Methods { route } => {
                 write!(f, "route \"{route}\": with it there are over {METHODS_MAX} different method names")
@@ -85,7 +94,8 @@ pub(super) fn compile(routes: &[Route], listeners: &[&str]) -> Result<RouteTable
         let set = methods.set(&route.methods).ok_or_else(|| BuildError::Methods { route: route.name.clone() })?;
         conditions.push(Conditions::new(&route.listeners, listeners, set, &route.headers));
     }
-    let views = views(routes);
+    let (shapes, shape_of) = shapes(&patterns);
+    let views = views(routes)?;
     let ranks = ranks(routes, &patterns, &conditions);
     let mut trees = Trees::default();
     let mut roots: HashMap<&View, u32> = HashMap::new();
@@ -95,8 +105,13 @@ pub(super) fn compile(routes: &[Route], listeners: &[&str]) -> Result<RouteTable
             for &route in &view.routes {
                 let wanted = &conditions[route as usize];
                 let rank = ranks[&(route, view.closeness)];
-                let candidate =
-                    Candidate { rank, route, methods: wanted.methods, conditional: wanted.beyond_method() };
+                let candidate = Candidate {
+                    rank,
+                    route,
+                    methods: wanted.methods,
+                    shape: shape_of[route as usize],
+                    conditional: wanted.beyond_method(),
+                };
                 trees.insert(root, &patterns[route as usize], candidate)?;
             }
             roots.insert(view, root);
@@ -116,7 +131,8 @@ pub(super) fn compile(routes: &[Route], listeners: &[&str]) -> Result<RouteTable
         priority: route.priority,
     });
     let rules = rules.collect();
-    Ok(RouteTable { hasher, hosts, nodes, edges, candidates, methods, conditions: conditions.into(), rules })
+    let conditions = conditions.into();
+    Ok(RouteTable { hasher, hosts, nodes, edges, candidates, methods, shapes, conditions, rules })
 }
 
 fn checked_pattern(route: &Route) -> Result<Pattern, BuildError> {
@@ -134,11 +150,29 @@ fn checked_pattern(route: &Route) -> Result<Pattern, BuildError> {
     Ok(pattern)
 }
 
-fn views(routes: &[Route]) -> Views<'_> {
+/// The different shapes, and by route the number of its own.
+fn shapes(patterns: &[Pattern]) -> (Box<[Shape]>, Vec<u32>) {
+    let (mut shapes, mut numbers) = (Vec::new(), HashMap::new());
+    let number = |pattern| {
+        *numbers.entry(Shape::of(pattern)).or_insert_with_key(|shape| {
+            shapes.push(shape.clone());
+            shapes.len() as u32 - 1
+        })
+    };
+    let shape_of = patterns.iter().map(number).collect();
+    (shapes.into(), shape_of)
+}
+
+fn views(routes: &[Route]) -> Result<Views<'_>, BuildError> {
     let mut views = Views::from([(None, View { closeness: Closeness::Any, routes: Vec::new() })]);
     for (id, route) in routes.iter().enumerate() {
         let hosts = route.hosts.iter().map(Some).chain(route.hosts.is_empty().then_some(None));
         for host in hosts {
+            if let Some(HostPattern::Exact(name) | HostPattern::Wildcard(name)) = host
+                && name.len() > HOST_BYTES_MAX
+            {
+                return Err(BuildError::Host { route: route.name.clone(), bytes: name.len() });
+            }
             let closeness = host.map_or(Closeness::Any, Closeness::of);
             let view = views.entry(host).or_insert_with(|| View { closeness, routes: Vec::new() });
             if view.routes.last() != Some(&(id as RouteId)) {
@@ -146,15 +180,11 @@ fn views(routes: &[Route]) -> Views<'_> {
             }
         }
     }
-    views
+    Ok(views)
 }
 
 /// A number for each route under each kind of host it names; the smallest goes first.
-fn ranks(
-    routes: &[Route],
-    patterns: &[Pattern],
-    conditions: &[Conditions],
-) -> HashMap<(RouteId, Closeness), u32> {
+fn ranks(routes: &[Route], patterns: &[Pattern], conditions: &[Conditions]) -> HashMap<(RouteId, Closeness), u32> {
     let mut keys = Vec::with_capacity(routes.len());
     for (id, route) in routes.iter().enumerate() {
         let mut kinds: Vec<Closeness> = route.hosts.iter().map(Closeness::of).collect();

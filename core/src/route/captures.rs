@@ -34,23 +34,40 @@ impl Captures {
         path.get(self.range(index)?)
     }
 
-    /// `segments` are those of a path that `pattern` matched, so each one that is asked for was already found.
-    pub(super) fn fill(&mut self, pattern: &Pattern, segments: &mut Segments<'_>) {
+    pub(super) fn clear(&mut self) {
         self.spans.clear();
-        if pattern.params.is_empty() {
-            return;
-        }
-        for (index, step) in pattern.steps.iter().enumerate() {
-            if *step == Step::Param
-                && let Some(span) = segments.get(index)
-            {
+    }
+
+    /// `segments` are those of a path that a pattern of this shape matched, so each one asked for was already found.
+    pub(super) fn fill(&mut self, shape: &Shape, segments: &mut Segments<'_>) {
+        for index in &shape.params {
+            if let Some(span) = segments.get(usize::from(*index)) {
                 self.spans.push((span.start, span.end));
             }
         }
-        if pattern.captures_rest {
+        if let Some(index) = shape.rest {
             let end = segments.path.len();
-            let start = segments.start(pattern.steps.len()).min(end);
+            let start = segments.start(usize::from(index)).min(end);
             self.spans.push((start as u32, end as u32));
+        }
+    }
+}
+
+/// Which segments a pattern captures. A table has few different ones, however many routes: they stay in the
+/// processor's cache, unlike the patterns.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Shape {
+    params: SmallVec<[u16; PARAMS_INLINE]>,
+    /// The first segment of a catch-all.
+    rest: Option<u16>,
+}
+
+impl Shape {
+    pub(super) fn of(pattern: &Pattern) -> Shape {
+        let steps = pattern.steps.iter().zip(0..);
+        Shape {
+            params: steps.filter(|(step, _)| **step == Step::Param).map(|(_, index)| index).collect(),
+            rest: pattern.captures_rest.then_some(pattern.steps.len() as u16),
         }
     }
 }

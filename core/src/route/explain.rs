@@ -52,12 +52,24 @@ pub enum Because {
 /// Where a path leaves a pattern. Segments count from 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mismatch {
-    Literal { segment: usize, wanted: String, found: String },
-    EmptyParam { segment: usize },
+    Literal {
+        segment: usize,
+        wanted: String,
+        found: String,
+    },
+    EmptyParam {
+        segment: usize,
+    },
     /// The path ends before this segment of the pattern.
-    Ends { segment: usize, wanted: String },
+    Ends {
+        segment: usize,
+        wanted: String,
+    },
     /// The pattern ends before this segment of the path.
-    GoesOn { segment: usize, found: String },
+    GoesOn {
+        segment: usize,
+        found: String,
+    },
     /// It does not start with `/`.
     NoPath,
 }
@@ -72,10 +84,9 @@ impl RouteTable {
             let rule = &self.rules[key.place()];
             let why = match (lost, &winner) {
                 (Some(why), _) => why,
-                (None, Some(winner)) if *winner != key => Why::Behind {
-                    winner: self.rules[winner.place()].name.to_string(),
-                    because: winner.because(&key),
-                },
+                (None, Some(winner)) if *winner != key => {
+                    Why::Behind { winner: self.rules[winner.place()].name.to_string(), because: winner.because(&key) }
+                }
                 (None, _) => Why::Chosen,
             };
             Verdict { route: key.place() as RouteId, name: rule.name.to_string(), label: rule.label.to_string(), why }

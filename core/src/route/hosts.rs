@@ -125,6 +125,10 @@ impl<'a> LabelTree<'a> {
     }
 
     fn edges(&self) -> impl ExactSizeIterator<Item = Edge<'a>> + '_ {
-        self.found.iter().map(|((parent, label), child)| Edge { parent: *parent, name: label.as_bytes(), child: *child })
+        self.found.iter().map(|((parent, label), child)| Edge {
+            parent: *parent,
+            name: label.as_bytes(),
+            child: *child,
+        })
     }
 }

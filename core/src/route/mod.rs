@@ -21,6 +21,7 @@ pub use captures::Captures;
 pub use conditions::Allow;
 pub use explain::{Because, Mismatch, Verdict, Why};
 
+use captures::Shape;
 use conditions::{Conditions, Methods};
 use edges::Edges;
 use hosts::Hosts;
@@ -77,6 +78,8 @@ pub struct RouteTable {
     /// Those of one node side by side, best first.
     candidates: Box<[Candidate]>,
     methods: Methods,
+    /// Each different one once.
+    shapes: Box<[Shape]>,
     /// By [`RouteId`].
     conditions: Box<[Conditions]>,
     /// By [`RouteId`].
@@ -103,12 +106,13 @@ impl RouteTable {
         build::compile(routes, listeners)
     }
 
-    /// The route that takes the request. `captures` is filled only when there is one.
+    /// The route that takes the request. `captures` is empty if there is none.
     pub fn find(&self, query: &Query<'_>, captures: &mut Captures) -> Result<RouteId, Missed> {
+        captures.clear();
         let mut walk = walk::Walk::new(self, query);
         let found = walk.run();
-        let route = found.outcome(&self.methods)?;
-        captures.fill(&self.rules[route as usize].pattern, &mut walk.segments);
+        let (route, shape) = (found.outcome(&self.methods)?, found.shape);
+        captures.fill(&self.shapes[shape as usize], &mut walk.segments);
         Ok(route)
     }
 

@@ -46,13 +46,7 @@ pub(super) struct Key {
 }
 
 impl Key {
-    pub(super) fn new(
-        place: usize,
-        priority: i32,
-        host: Closeness,
-        pattern: &Pattern,
-        conditions: &Conditions,
-    ) -> Key {
+    pub(super) fn new(place: usize, priority: i32, host: Closeness, pattern: &Pattern, conditions: &Conditions) -> Key {
         let steps = pattern.steps.iter().map(|step| match step {
             Step::Literal(_) => Grade::Literal,
             Step::Param => Grade::Param,

@@ -1,0 +1,126 @@
+//! What the tests of routing share: routes from short text, and requests.
+
+mod bounds;
+mod cases;
+mod explain;
+mod reference;
+
+use super::{Captures, FieldSource, Missed, Query, RouteTable};
+use ringway_config::snapshot::{
+    Action, HeaderCondition, HeaderTest, HostPattern, PathPattern, Respond, Route, Segment,
+};
+
+const LISTENERS: [&str; 2] = ["public", "internal"];
+
+/// `/users/{id}`, `/files/{*rest}`; a last `*` makes a prefix (`/api/*`, `/*`).
+fn path(text: &str) -> PathPattern {
+    let segments = text.strip_prefix('/').expect("a path starts with a slash").split('/');
+    if let Some(prefix) = text.strip_suffix("/*") {
+        let literals = prefix.split('/').skip(1).map(str::to_owned);
+        return PathPattern::Prefix(literals.collect());
+    }
+    let segment = |text: &str| match text.strip_prefix('{').and_then(|name| name.strip_suffix('}')) {
+        Some(name) => match name.strip_prefix('*') {
+            Some(rest) => Segment::CatchAll(rest.to_owned()),
+            None => Segment::Param(name.to_owned()),
+        },
+        None => Segment::Literal(text.to_owned()),
+    };
+    PathPattern::Segments(segments.map(segment).collect())
+}
+
+/// A route named as its path, for every listener, host, method and header.
+fn route(text: &str) -> Route {
+    Route {
+        name: text.to_owned(),
+        listeners: Vec::new(),
+        hosts: Vec::new(),
+        path: path(text),
+        methods: Vec::new(),
+        headers: Vec::new(),
+        priority: 0,
+        filters: Vec::new(),
+        action: Action::Respond(Respond {
+            status: 200,
+            content_type: String::new(),
+            body: String::new(),
+            headers: Vec::new(),
+        }),
+        body_bytes_max: None,
+        total_timeout: None,
+    }
+}
+
+fn hosts(texts: &[&str]) -> Vec<HostPattern> {
+    let host = |text: &&str| match text.strip_prefix("*.") {
+        Some(suffix) => HostPattern::Wildcard(suffix.to_owned()),
+        None => HostPattern::Exact((*text).to_owned()),
+    };
+    texts.iter().map(host).collect()
+}
+
+fn strings(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|text| (*text).to_owned()).collect()
+}
+
+fn header(name: &str, is: HeaderTest) -> HeaderCondition {
+    HeaderCondition { name: name.to_owned(), is }
+}
+
+fn table(routes: &[Route]) -> RouteTable {
+    RouteTable::compile(routes, &LISTENERS).expect("within the limits")
+}
+
+#[derive(Debug, Clone, Default)]
+struct Fields(Vec<(String, String)>);
+
+impl FieldSource for Fields {
+    fn any(&self, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        self.0.iter().any(|(known, value)| known == name && test(value.as_bytes()))
+    }
+}
+
+/// A request; by default `GET http:///` on the first listener.
+#[derive(Debug, Clone)]
+struct Request {
+    listener: u32,
+    host: String,
+    path: String,
+    method: String,
+    fields: Fields,
+}
+
+impl Request {
+    fn get(path: &str) -> Request {
+        Request { path: path.to_owned(), ..Request::at("") }
+    }
+
+    fn at(host: &str) -> Request {
+        let (path, method) = ("/".to_owned(), "GET".to_owned());
+        Request { listener: 0, host: host.to_owned(), path, method, fields: Fields::default() }
+    }
+
+    fn method(self, method: &str) -> Request {
+        Request { method: method.to_owned(), ..self }
+    }
+
+    fn field(mut self, name: &str, value: &str) -> Request {
+        self.fields.0.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    fn query(&self) -> Query<'_> {
+        Query {
+            listener: self.listener,
+            host: self.host.as_bytes(),
+            path: self.path.as_bytes(),
+            method: self.method.as_bytes(),
+            fields: &self.fields,
+        }
+    }
+
+    /// The name of the route that takes it.
+    fn to<'t>(&self, table: &'t RouteTable) -> Result<&'t str, Missed> {
+        table.find(&self.query(), &mut Captures::default()).map(|route| table.name(route))
+    }
+}

@@ -40,12 +40,7 @@ impl<'a> Trees<'a> {
         self.nodes.len() as u32 - 1
     }
 
-    pub(super) fn insert(
-        &mut self,
-        root: u32,
-        pattern: &'a Pattern,
-        candidate: Candidate,
-    ) -> Result<(), BuildError> {
+    pub(super) fn insert(&mut self, root: u32, pattern: &'a Pattern, candidate: Candidate) -> Result<(), BuildError> {
         let mut here = root;
         for step in &pattern.steps {
             let known = match step {

@@ -39,6 +39,8 @@ pub(super) struct Candidate {
     pub(super) rank: u32,
     pub(super) route: RouteId,
     pub(super) methods: MethodSet,
+    /// Index into the table's shapes: what it captures.
+    pub(super) shape: u32,
     /// Listeners or headers are asked for.
     pub(super) conditional: bool,
 }
@@ -58,6 +60,8 @@ struct Todo {
 pub(super) struct Found {
     rank: u32,
     winner: RouteId,
+    /// The winner's.
+    pub(super) shape: u32,
     /// Listener, host and path of some route match.
     path: bool,
     /// And its method.
@@ -97,7 +101,15 @@ impl<'a> Walk<'a> {
             query,
             method: table.methods.one(query.method),
             segments: Segments::new(query.path, &table.hasher),
-            found: Found { rank: NONE, winner: 0, path: false, method: false, allow: MethodSet::NONE, visits: 0 },
+            found: Found {
+                rank: NONE,
+                winner: 0,
+                shape: 0,
+                path: false,
+                method: false,
+                allow: MethodSet::NONE,
+                visits: 0,
+            },
         }
     }
 
@@ -178,6 +190,7 @@ impl<'a> Walk<'a> {
             }
             self.found.rank = candidate.rank;
             self.found.winner = candidate.route;
+            self.found.shape = candidate.shape;
             return;
         }
     }

@@ -7,14 +7,18 @@ pub const BLAME: &str = "ringway_requests_total";
 pub const OVERHEAD: &str = "ringway_overhead_seconds";
 pub const BUILD_INFO: &str = "ringway_build_info";
 /// One for each core, label `core`; the imbalance is the node's own.
-pub const CORE_CONNECTIONS: &str = "ringway_core_connections";
+pub const CORE_CONNECTIONS: &str = "ringway_core_connections_open";
 pub const CORE_REQUESTS: &str = "ringway_core_requests_total";
 pub const CORE_LOOP_LAG: &str = "ringway_core_loop_lag_seconds";
 pub const CORE_IMBALANCE: &str = "ringway_core_imbalance_ratio";
 pub const CORE_GENERATION: &str = "ringway_config_generation";
-pub const LOG_DROPPED: &str = "ringway_access_log_dropped_total";
-pub const ACCEPT_PAUSED: &str = "ringway_accept_paused_total";
-pub const CONNECTIONS_REFUSED: &str = "ringway_connections_refused_total";
+pub const LOG_DROPPED: &str = "ringway_core_access_log_dropped_total";
+/// With `reason`.
+pub const ACCEPT_ERRORS: &str = "ringway_core_accept_errors_total";
+pub const CONNECTIONS_REJECTED: &str = "ringway_core_connections_rejected_total";
+pub const CORE_ACCEPTED: &str = "ringway_core_connections_total";
+pub const ORIGIN_OPENED: &str = "ringway_core_origin_connections_opened_total";
+pub const ORIGIN_IDLE: &str = "ringway_core_origin_connections_idle";
 
 /// Access log, ECS names; a reader accepts them dotted or nested.
 pub const LOG_METHOD: &str = "http.request.method";

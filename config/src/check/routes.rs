@@ -1,0 +1,380 @@
+//! Routes: one path, one action, names that exist, no two that match the very same requests.
+
+use std::collections::HashMap;
+
+use crate::bounded::MIB;
+use crate::decode::Table;
+use crate::document::{self, Condition};
+use crate::http::{HeaderName, HeaderValue};
+use crate::path::{REDIRECT_WORDS, check_redirect};
+use crate::place::Place;
+use crate::problem::{Fault, Problems, quoted};
+use crate::snapshot::{
+    Action, Cluster, HeaderCondition, HeaderTest, HostPattern, Listener, PathPattern, Redirect, Respond, Route, Segment,
+};
+use crate::units::size_text;
+
+/// A fixed answer is copied into every core's plan.
+const RESPOND_BODY_BYTES_MAX: usize = MIB as usize;
+
+/// Every name that a route may refer to.
+struct Names<'a> {
+    listeners: Vec<&'a str>,
+    clusters: HashMap<&'a str, usize>,
+    /// Same order as the snapshot's.
+    cluster_list: Vec<&'a str>,
+}
+
+/// `None` if a route could not be built.
+pub(super) fn check(
+    routes: Vec<Table<document::Route>>,
+    listeners: &[Listener],
+    clusters: &[Cluster],
+    problems: &mut Problems,
+) -> Option<Vec<Route>> {
+    let cluster_list: Vec<&str> = clusters.iter().map(|cluster| cluster.name.as_str()).collect();
+    let names = Names {
+        listeners: listeners.iter().map(|listener| listener.name.as_str()).collect(),
+        clusters: cluster_list.iter().enumerate().map(|(index, name)| (*name, index)).collect(),
+        cluster_list,
+    };
+    let root = Place::ROOT.key("routes");
+    let checked = routes.into_iter().enumerate();
+    let checked: Vec<Option<Route>> =
+        checked.map(|(index, Table(keys))| check_route(keys, &names, &root.index(index), problems)).collect();
+    let routes = checked.into_iter().collect::<Option<Vec<Route>>>()?;
+    check_names(&routes, problems);
+    check_twins(&routes, problems);
+    warn_unused(&routes, listeners, clusters, problems);
+    Some(routes)
+}
+
+fn check_route(keys: document::Route, names: &Names<'_>, place: &Place<'_>, problems: &mut Problems) -> Option<Route> {
+    let hosts = check_hosts(keys.host, keys.hosts.map(|list| list.0), place, problems);
+    let path = match (keys.path, keys.path_prefix) {
+        (Some(path), None) => path.0,
+        (None, Some(prefix)) => prefix.0,
+        (None, None) => PathPattern::Prefix(Vec::new()),
+        (Some(path), Some(_)) => {
+            let fault = Fault::new("both path and path_prefix");
+            problems.error(&place.key("path_prefix"), fault.cure("keep one, or make two routes"));
+            path.0
+        }
+    };
+    warn_colons(&path, place, problems);
+    let listeners = keys.listeners.0;
+    for (index, name) in listeners.iter().enumerate().filter(|(_, name)| !names.listeners.contains(&name.as_str())) {
+        let fault = Fault::new(format!("no listener named {}", quoted(name)));
+        let fault = fault.suggest(name, "listener", &names.listeners);
+        problems.error(&place.key("listeners").index(index), fault);
+    }
+    refuse_repeats(&listeners, &place.key("listeners"), problems);
+    let methods: Vec<String> = keys.methods.0.into_iter().map(|method| method.0).collect();
+    refuse_repeats(&methods, &place.key("methods"), problems);
+    let conditions = place.key("headers");
+    let headers: Vec<Option<HeaderCondition>> = (keys.headers.0.into_iter().enumerate())
+        .map(|(index, Table(keys))| check_condition(keys, &conditions.index(index), problems))
+        .collect();
+    let actions = Actions { cluster: keys.cluster, redirect: keys.redirect, respond: keys.respond };
+    let action = actions.check(&path, names, place, problems);
+    Some(Route {
+        name: keys.name.0,
+        listeners,
+        hosts,
+        path,
+        methods,
+        headers: headers.into_iter().collect::<Option<_>>()?,
+        priority: keys.priority.i32(),
+        filters: keys.filters.0,
+        action: action?,
+        body_bytes_max: keys.body_bytes_max.map(|size| size.u64()),
+        total_timeout: keys.total_timeout.map(|time| time.duration()),
+    })
+}
+
+fn check_hosts(
+    host: Option<HostPattern>,
+    hosts: Option<Vec<HostPattern>>,
+    place: &Place<'_>,
+    problems: &mut Problems,
+) -> Vec<HostPattern> {
+    if host.is_some() && hosts.is_some() {
+        problems.error(&place.key("host"), Fault::new("both host and hosts").cure("put it into hosts too"));
+    }
+    if hosts.as_ref().is_some_and(Vec::is_empty) {
+        problems.error(&place.key("hosts"), Fault::new("is empty").cure("leave it out to serve any host"));
+    }
+    let hosts = hosts.unwrap_or_default();
+    for (index, host) in hosts.iter().enumerate().filter(|(index, host)| hosts[..*index].contains(host)) {
+        let fault = Fault::new(format!("{} is named twice", quoted(&host_text(host))));
+        problems.error(&place.key("hosts").index(index), fault);
+    }
+    host.into_iter().chain(hosts).collect()
+}
+
+fn host_text(host: &HostPattern) -> String {
+    match host {
+        HostPattern::Exact(name) => name.clone(),
+        HostPattern::Wildcard(below) => format!("*.{below}"),
+    }
+}
+
+fn refuse_repeats(names: &[String], place: &Place<'_>, problems: &mut Problems) {
+    for (index, name) in names.iter().enumerate().filter(|(index, name)| names[..*index].contains(name)) {
+        problems.error(&place.index(index), Fault::new(format!("{} is named twice", quoted(name))));
+    }
+}
+
+/// Other gateways write `/:id`; here that is a literal, which is almost never meant.
+fn warn_colons(path: &PathPattern, place: &Place<'_>, problems: &mut Problems) {
+    let PathPattern::Segments(segments) = path else { return };
+    for segment in segments {
+        if let Segment::Literal(text) = segment
+            && let Some(name) = text.strip_prefix(':').filter(|name| !name.is_empty())
+        {
+            let fault = Fault::new(format!("{} is taken literally", quoted(text)));
+            problems.warn(&place.key("path"), fault.cure(format!("write {{{name}}} for a parameter")));
+        }
+    }
+}
+
+fn check_condition(keys: Condition, place: &Place<'_>, problems: &mut Problems) -> Option<HeaderCondition> {
+    for (key, flag) in [("present", keys.present), ("absent", keys.absent)] {
+        if flag == Some(false) {
+            let other = if key == "present" { "absent" } else { "present" };
+            let fault = Fault::new("can only be true").cure(format!("write {other} = true for the opposite"));
+            problems.error(&place.key(key), fault);
+        }
+    }
+    for (key, text) in [("prefix", &keys.prefix), ("suffix", &keys.suffix), ("contains", &keys.contains)] {
+        if text.as_ref().is_some_and(|text| text.as_str().is_empty()) {
+            problems.error(&place.key(key), Fault::new("is empty").cure("write present = true for any value"));
+        }
+    }
+    let tests = [
+        keys.present.map(|_| HeaderTest::Present),
+        keys.absent.map(|_| HeaderTest::Absent),
+        keys.equals.map(|text| HeaderTest::Equals(text.into_string())),
+        keys.prefix.map(|text| HeaderTest::Prefix(text.into_string())),
+        keys.suffix.map(|text| HeaderTest::Suffix(text.into_string())),
+        keys.contains.map(|text| HeaderTest::Contains(text.into_string())),
+    ];
+    let mut tests = tests.into_iter().flatten();
+    if let (Some(is), None) = (tests.next(), tests.next()) {
+        return Some(HeaderCondition { name: keys.name.into_string(), is });
+    }
+    let fault = Fault::new("needs exactly one test");
+    problems.error(
+        place,
+        fault.cure("write one of present, absent, equals, prefix, suffix, contains; two tests are two elements"),
+    );
+    None
+}
+
+/// What a route can end in; exactly one is.
+struct Actions {
+    cluster: Option<String>,
+    redirect: Option<Table<document::Redirect>>,
+    respond: Option<Table<document::Respond>>,
+}
+
+impl Actions {
+    fn check(
+        self,
+        path: &PathPattern,
+        names: &Names<'_>,
+        place: &Place<'_>,
+        problems: &mut Problems,
+    ) -> Option<Action> {
+        match (self.cluster, self.redirect, self.respond) {
+            (Some(name), None, None) => {
+                let known = names.clusters.get(name.as_str()).copied().map(Action::Cluster);
+                if known.is_none() {
+                    let fault = Fault::new(format!("no cluster named {}", quoted(&name)));
+                    let fault = match names.cluster_list.is_empty() {
+                        true => fault.cure("add a table [clusters.NAME] with endpoints"),
+                        false => fault.suggest(&name, "cluster", &names.cluster_list),
+                    };
+                    problems.error(&place.key("cluster"), fault);
+                }
+                known
+            }
+            (None, Some(Table(keys)), None) => {
+                Some(Action::Redirect(check_redirect_keys(keys, path, &place.key("redirect"), problems)))
+            }
+            (None, None, Some(Table(keys))) => {
+                Some(Action::Respond(check_respond(keys, &place.key("respond"), problems)))
+            }
+            (None, None, None) => {
+                let fault = Fault::new("the route does nothing");
+                problems.error(place, fault.cure("add one of cluster, redirect, respond"));
+                None
+            }
+            _ => {
+                let fault = Fault::new("more than one of cluster, redirect, respond");
+                problems.error(place, fault.cure("keep one"));
+                None
+            }
+        }
+    }
+}
+
+fn check_redirect_keys(
+    keys: document::Redirect,
+    path: &PathPattern,
+    place: &Place<'_>,
+    problems: &mut Problems,
+) -> Redirect {
+    let params: Vec<&str> = match path {
+        PathPattern::Prefix(_) => Vec::new(),
+        PathPattern::Segments(segments) => segments
+            .iter()
+            .filter_map(|segment| match segment {
+                Segment::Literal(_) => None,
+                Segment::Param(name) | Segment::CatchAll(name) => Some(name.as_str()),
+            })
+            .collect(),
+    };
+    for param in params.iter().filter(|param| REDIRECT_WORDS.contains(param)) {
+        let fault = Fault::new(format!("{{{param}}} is both a part of the request and a parameter of the path"));
+        problems.error(&place.key("to"), fault.cure("rename the parameter"));
+    }
+    if let Err(fault) = check_redirect(&keys.to, &params) {
+        problems.error(&place.key("to"), fault);
+    }
+    Redirect { status: keys.status.0, to: keys.to }
+}
+
+fn check_respond(keys: document::Respond, place: &Place<'_>, problems: &mut Problems) -> Respond {
+    let status = keys.status.u16();
+    if keys.body.len() > RESPOND_BODY_BYTES_MAX {
+        let fault = Fault::new(format!("longer than {}", size_text(RESPOND_BODY_BYTES_MAX as u64)));
+        problems.error(&place.key("body"), fault.cure("serve it from an origin"));
+    }
+    if matches!(status, 204 | 205 | 304) && !keys.body.is_empty() {
+        let fault = Fault::new(format!("an answer of {status} has no body (RFC 9110 section 15)"));
+        problems.error(&place.key("body"), fault.cure("leave it out, or change the status"));
+    }
+    let headers = place.key("headers");
+    let mut sent: Vec<(String, String)> = Vec::with_capacity(keys.headers.0.len());
+    for (name, value) in keys.headers.0 {
+        check_field(&name, &headers, problems);
+        if sent.iter().any(|(other, _)| other == name.as_str()) {
+            problems.error(&headers, Fault::new(format!("{} is named twice", quoted(name.as_str()))));
+        }
+        sent.push((name.into_string(), HeaderValue::into_string(value)));
+    }
+    Respond { status, content_type: keys.content_type.into_string(), body: keys.body, headers: sent }
+}
+
+fn check_field(name: &HeaderName, place: &Place<'_>, problems: &mut Problems) {
+    if name.as_str() == "content-type" {
+        let fault = Fault::new("has a key of its own").cure("write content_type = \"...\" beside headers");
+        problems.error(&place.key(name.as_str()), fault);
+    } else if name.is_ours() {
+        problems.error(&place.key(name.as_str()), Fault::new("is written by the gateway").cure("leave it out"));
+    }
+}
+
+fn check_names(routes: &[Route], problems: &mut Problems) {
+    let root = Place::ROOT.key("routes");
+    let mut known = HashMap::new();
+    for (index, route) in routes.iter().enumerate() {
+        let first = *known.entry(route.name.as_str()).or_insert(index);
+        if first != index {
+            let fault = Fault::new(format!("routes[{first}] is named {:?} too", route.name));
+            problems.error(&root.index(index).key("name"), fault.cure("metrics and logs tell routes by name"));
+        }
+    }
+}
+
+/// What decides whether a route matches, for one host and one listener of it, whatever its params are named.
+#[derive(PartialEq, Eq, Hash)]
+struct Conditions<'a> {
+    host: Option<&'a HostPattern>,
+    listener: Option<&'a str>,
+    path: String,
+    methods: Vec<&'a str>,
+    headers: Vec<String>,
+    priority: i32,
+}
+
+/// Of two routes with the same conditions one could never be reached, and which one would be an accident.
+fn check_twins(routes: &[Route], problems: &mut Problems) {
+    let root = Place::ROOT.key("routes");
+    let mut seen: HashMap<Conditions<'_>, usize> = HashMap::new();
+    for (index, route) in routes.iter().enumerate() {
+        let twin = conditions(route).into_iter().find_map(|conditions| match seen.get(&conditions) {
+            Some(first) if *first != index => Some(*first),
+            Some(_) => None,
+            None => {
+                seen.insert(conditions, index);
+                None
+            }
+        });
+        if let Some(first) = twin {
+            let fault = Fault::new(format!(
+                "route {:?} matches the same requests as routes[{first}], {:?}",
+                route.name, routes[first].name
+            ));
+            problems.error(&root.index(index), fault.cure("remove one, add a condition, or give one a priority"));
+        }
+    }
+}
+
+fn conditions(route: &Route) -> Vec<Conditions<'_>> {
+    let mut methods: Vec<&str> = route.methods.iter().map(String::as_str).collect();
+    methods.sort_unstable();
+    let mut headers: Vec<String> = route.headers.iter().map(|header| format!("{header:?}")).collect();
+    headers.sort_unstable();
+    headers.dedup();
+    let path = match &route.path {
+        PathPattern::Prefix(prefix) => format!("prefix {prefix:?}"),
+        PathPattern::Segments(segments) => {
+            let shape = segments.iter().map(|segment| match segment {
+                Segment::Literal(text) => format!("{text:?}"),
+                Segment::Param(_) => "{}".to_owned(),
+                Segment::CatchAll(_) => "{*}".to_owned(),
+            });
+            shape.collect::<Vec<_>>().join("/")
+        }
+    };
+    let hosts: Vec<Option<&HostPattern>> = or_any(route.hosts.iter());
+    let listeners: Vec<Option<&str>> = or_any(route.listeners.iter().map(String::as_str));
+    let pairs = hosts.iter().flat_map(|host| listeners.iter().map(move |listener| (*host, *listener)));
+    pairs
+        .map(|(host, listener)| Conditions {
+            host,
+            listener,
+            path: path.clone(),
+            methods: methods.clone(),
+            headers: headers.clone(),
+            priority: route.priority,
+        })
+        .collect()
+}
+
+/// Each, or `None` for "any" if there is none.
+fn or_any<T>(each: impl ExactSizeIterator<Item = T>) -> Vec<Option<T>> {
+    if each.len() == 0 { vec![None] } else { each.map(Some).collect() }
+}
+
+fn warn_unused(routes: &[Route], listeners: &[Listener], clusters: &[Cluster], problems: &mut Problems) {
+    let mut used = vec![false; clusters.len()];
+    for route in routes {
+        if let Action::Cluster(index) = route.action {
+            used[index] = true;
+        }
+    }
+    let root = Place::ROOT.key("clusters");
+    for (cluster, _) in clusters.iter().zip(used).filter(|(_, used)| !used) {
+        problems.warn(&root.key(&cluster.name), Fault::new("no route uses this cluster"));
+    }
+    let root = Place::ROOT.key("listeners");
+    let served =
+        |name: &String| routes.iter().any(|route| route.listeners.is_empty() || route.listeners.contains(name));
+    for listener in listeners.iter().filter(|listener| !served(&listener.name)) {
+        let fault = Fault::new("no route serves this listener: every request to it would be a 404");
+        problems.warn(&root.key(&listener.name), fault);
+    }
+}

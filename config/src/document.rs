@@ -1,0 +1,402 @@
+//! What the operator writes: every table, key, default, range and reason, declared once. Within a table each value
+//! stands alone; what must fit together is `check`'s.
+
+use toml::de::DeValue;
+
+use crate::bounded::{Int, KIB, PowerOfTwo, Size, TIB, Time};
+use crate::cores::Cores;
+use crate::decode::{Decode, List, Name, Named, OneOrMore, Table, Word, choice, document, wrong_type};
+use crate::http::{HeaderName, HeaderValue, Method, Via};
+use crate::net::{Bind, BindOrOff, SocketPath};
+use crate::path::{ExactPath, PathPrefix};
+use crate::place::Place;
+use crate::problem::{Fault, Problems, quoted};
+use crate::snapshot::{
+    AccessFormat, AccessTarget, Balance, Cidr, CoreCount, Endpoint, FilterConfig, Forwarded, HostHeader, HostPattern,
+    IoChoice, Steering,
+};
+
+const LISTENERS_MAX: usize = 1000;
+const BINDS_MAX: usize = 64;
+const CLUSTERS_MAX: usize = 100_000;
+const ENDPOINTS_MAX: usize = 10_000;
+const ROUTES_MAX: usize = 100_000;
+const HOSTS_MAX: usize = 1000;
+const METHODS_MAX: usize = 32;
+const CONDITIONS_MAX: usize = 32;
+const FILTERS_MAX: usize = 64;
+const HEADERS_MAX: usize = 64;
+const CIDRS_MAX: usize = 10_000;
+
+/// A whole day is more than any exchange, and less than what a timer wheel holds.
+const DAY_MS: u64 = 24 * 3600 * 1000;
+
+type Timeout = Time<1, DAY_MS>;
+type BodyBytes = Size<0, TIB>;
+
+document! {
+    /// The top of the file. `io`, `cores`, `telemetry`, `control`, `log`, `drain` and `pool` are read once, at start;
+    /// `listeners`, `clusters` and `routes` are replaced by a reload.
+    struct Document {
+        /// I/O engine. `auto` probes for io_uring and falls back to epoll with one line in the log: containers often
+        /// forbid io_uring.
+        io: IoChoice = "auto";
+        /// Which cores serve, and what each may hold.
+        cores: Cores = {};
+        /// Metrics and health.
+        telemetry: Table<Telemetry> = {};
+        /// Where `ringway reload` and `ringway drain` find the process.
+        control: Table<Control> = {};
+        /// The access log.
+        log: Table<Log> = {};
+        /// How a stop ends.
+        drain: Table<Drain> = {};
+        /// Idle origin connections of the whole node; each core gets its share.
+        pool: Table<Pool> = {};
+        /// Where clients connect.
+        listeners: Named<Table<Listener>, LISTENERS_MAX> = {};
+        /// Where requests go.
+        clusters: Named<Table<Cluster>, CLUSTERS_MAX> = {};
+        /// Which request goes where.
+        routes: List<Table<Route>, ROUTES_MAX> = [];
+    }
+
+    /// One pinned thread and one ring per core. Everything but `count` can be set for one core alone in `[cores.N]`.
+    struct CoreKeys {
+        /// How many, or which. `auto` is what the affinity mask and the cgroup quota allow; 4 is four cores; "0-7",
+        /// "0,2,4-6" and [0, 2] name CPUs. More than the machine has run unpinned.
+        count: CoreCount = "auto";
+        /// Submission entries of the ring; the completion ring has twice as many. Too few cost a system call each.
+        ring_entries: PowerOfTwo<64, 32768> = 4096;
+        /// Open client connections per core. Above it, new ones are closed at once rather than served slowly.
+        connections_max: Int<1, 1048576> = 65536;
+        /// One receive buffer. Larger ones save system calls on bodies and cost memory on each busy connection.
+        buffer_bytes: Size<{ 4 * KIB }, { 64 * KIB }, { 4 * KIB }> = "16KiB";
+        /// Receive buffers a core may ever hold; with `buffer_bytes`, its bound on memory for reading.
+        buffers_max: Int<64, 32768> = 16384;
+        /// Replaces every listener's `keepalive_timeout` on this core.
+        keepalive_timeout: Option<Timeout>;
+    }
+
+    /// This core alone; N counts from 0 over the cores that serve, whatever CPU each runs on. What is unset is as in
+    /// `[cores]`.
+    struct CoreOverride {
+        /// As in `[cores]`.
+        ring_entries: Option<PowerOfTwo<64, 32768>>;
+        /// As in `[cores]`.
+        connections_max: Option<Int<1, 1048576>>;
+        /// As in `[cores]`.
+        buffer_bytes: Option<Size<{ 4 * KIB }, { 64 * KIB }, { 4 * KIB }>>;
+        /// As in `[cores]`.
+        buffers_max: Option<Int<64, 32768>>;
+        /// As in `[cores]`.
+        keepalive_timeout: Option<Timeout>;
+    }
+
+    /// A listener that serves `/metrics`, `/livez` and `/readyz` and nothing else.
+    struct Telemetry {
+        /// Loopback unless you say otherwise: metrics name your routes and origins.
+        bind: BindOrOff = "127.0.0.1:9901";
+    }
+
+    /// The process's own door.
+    struct Control {
+        /// Unix socket, mode 0600. If its directory cannot be made and the key is not set, one below the runtime
+        /// directory of the user is used.
+        socket: SocketPath = "/run/ringway/control.sock";
+    }
+
+    /// One line per request, written by a thread of its own: a slow disk drops lines, never delays requests.
+    struct Log {
+        /// Where the lines go.
+        access: AccessTarget = "off";
+        /// JSON with Elastic Common Schema names, or what nginx calls `combined`.
+        access_format: AccessFormat = "ecs";
+        /// Lines waiting per core; further ones are dropped and counted.
+        queue_lines_max: Int<1, 1048576> = 8192;
+        /// Request headers whose values are logged.
+        headers: List<HeaderName, HEADERS_MAX> = ["user-agent", "referer"];
+        /// Headers never logged in clear, besides authorization, proxy-authorization, cookie, set-cookie and
+        /// x-api-key, which never are.
+        redact: List<HeaderName, HEADERS_MAX> = [];
+    }
+
+    /// SIGTERM and `ringway drain`.
+    struct Drain {
+        /// How long `/readyz` fails while connections are still accepted, so that load balancers look elsewhere first.
+        wait: Time<0, DAY_MS> = "5s";
+        /// From the signal to the end of the last connection; what is left then is cut and counted. Longer than `wait`.
+        deadline: Timeout = "30s";
+    }
+
+    /// Idle connections to origins.
+    struct Pool {
+        /// Of the whole node; 0 keeps none.
+        idle_max: Int<0, 1048576> = 1000;
+        /// Of the whole node to one endpoint; 0 keeps none.
+        idle_per_endpoint_max: Int<0, 1048576> = 100;
+        /// Closed after so long without use. Keep it below the origin's own, or requests meet closed connections.
+        idle_timeout: Timeout = "90s";
+        /// Not reused when older, so that a moved or resized origin gets its share.
+        lifetime_max: Timeout = "1h";
+    }
+
+    /// A set of sockets with the same limits and trust.
+    struct Listener {
+        /// "0.0.0.0:8080", "[::]:8080"; ":8080" is every address of both families. Port 0 takes a free one.
+        bind: OneOrMore<Bind, BINDS_MAX>;
+        /// Which core serves a connection: `kernel` by hash; `cpu` the one whose CPU took the packet (for many queues,
+        /// pinned interrupts); `least_loaded` the one with the fewest connections, for few and long-lived ones.
+        steering: Steering = "kernel";
+        /// What is spoken.
+        protocols: List<Protocol, 1> = ["http/1.1"];
+        /// Connections the kernel holds until they are accepted, per core; net.core.somaxconn caps it.
+        backlog: Int<1, 65535> = 4096;
+        /// From the first byte of a head to its last; then 408. Against slow senders (slowloris).
+        header_timeout: Timeout = "10s";
+        /// Between two reads of a request body; then 408.
+        body_timeout: Timeout = "30s";
+        /// Between two requests; then closed silently. Above that of any load balancer before it, or the load balancer
+        /// meets closed connections.
+        keepalive_timeout: Timeout = "75s";
+        /// Connections that never send a byte; closed silently.
+        unused_timeout: Timeout = "15s";
+        /// Clients that take no byte of an answer; cut.
+        send_timeout: Timeout = "30s";
+        /// Upgraded connections (WebSocket) without a byte either way; cut.
+        tunnel_timeout: Timeout = "5m";
+        /// Request line and headers; above it 431.
+        head_bytes_max: Size<KIB, { 60 * KIB }> = "32KiB";
+        /// Request target; above it 414. At most `head_bytes_max`.
+        target_bytes_max: Size<64, { 60 * KIB }> = "8KiB";
+        /// Header fields of a request; above it 431.
+        headers_max: Int<1, 1000> = 100;
+        /// Request body; above it 413. A route may set its own.
+        body_bytes_max: BodyBytes = "10MiB";
+        /// Requests of one connection before it is closed; 0 is no limit. A limit spreads long-lived clients anew.
+        keepalive_requests_max: Int<0, 1000000000000> = 0;
+        /// Open connections of one address on one core; 0 is no limit.
+        connections_per_ip_max: Int<0, 1048576> = 0;
+        /// What origins are told of the client: `x` is X-Forwarded-For, -Proto, -Host, -Port and X-Real-IP, `rfc7239`
+        /// is Forwarded. What untrusted clients send of these is removed, with `off` too.
+        forwarded: Forwarded = "x";
+        /// The gateway's name in Via (RFC 9110 section 7.6.3); "" sends none.
+        via: Via = "ringway";
+        /// Whose X-Forwarded-* and Forwarded are believed. Empty: nobody's, since anyone can write them.
+        trusted_proxies: List<Cidr, CIDRS_MAX> = [];
+    }
+
+    /// A named set of endpoints that serve the same.
+    struct Cluster {
+        /// "10.0.0.1:8080", "[::1]:8080", "users.internal:8080", "unix:/run/app.sock", or with a weight
+        /// { address = "10.0.0.1:8080", weight = 2 }. At least one.
+        endpoints: List<Endpoint, ENDPOINTS_MAX>;
+        /// `round_robin` is smooth, weighted and phase-shifted per core; `least_request` takes the less busy of two at
+        /// random, for answers that differ much in cost.
+        balance: Balance = "round_robin";
+        /// To an open connection. Short, for an endpoint that is up answers within a round trip.
+        connect_timeout: Timeout = "1s";
+        /// From the request's last byte to the answer's first; then 504.
+        first_byte_timeout: Timeout = "30s";
+        /// Between two reads of an answer's body, or two writes of a request's.
+        between_bytes_timeout: Timeout = "30s";
+        /// The whole exchange with the origin; unset is no limit, so that downloads may take their time.
+        total_timeout: Option<Timeout>;
+        /// Status line and headers of an answer; above it 502.
+        response_head_bytes_max: Size<KIB, { 60 * KIB }> = "32KiB";
+        /// The Host an origin sees: the client's, the endpoint's as written here, or this one.
+        host: HostHeader = "preserve";
+        /// How long a resolved name is used. If a name no longer resolves, its last addresses stay in use.
+        dns_refresh: Time<1000, DAY_MS> = "10s";
+        /// One more try when a reused connection turns out to be dead before any byte of an answer, and only if the
+        /// request can be sent again safely.
+        retry_stale: bool = true;
+    }
+
+    /// Conditions, filters, action. The best match wins: by `priority`, then host, then path from the left, then methods
+    /// and headers, each time the more exact; only then by the order in the file.
+    struct Route {
+        /// Unique; names the route in metrics, logs and `ringway explain`.
+        name: Name;
+        /// Listeners it serves; empty is all.
+        listeners: List<String, LISTENERS_MAX> = [];
+        /// "example.com", or "*.example.com" for one or more labels before it; no port. Unset is any.
+        host: Option<HostPattern>;
+        /// Several of them; not with `host`.
+        hosts: Option<List<HostPattern, HOSTS_MAX>>;
+        /// The whole path, decoded: "/users/{id}"; a last "{*rest}" takes whatever follows.
+        path: Option<ExactPath>;
+        /// A path and all below it, at segment borders; not with `path`. Without either, "/": everything.
+        path_prefix: Option<PathPrefix>;
+        /// Upper case; empty is any. GET takes HEAD too.
+        methods: List<Method, METHODS_MAX> = [];
+        /// All must hold.
+        headers: List<Table<Condition>, CONDITIONS_MAX> = [];
+        /// Higher first, before any other rule of order.
+        priority: Int<-1000000, 1000000> = 0;
+        /// In the order they run: [{ strip_prefix = "/api" }, { request_headers = { set = { x-env = "blue" } } }].
+        filters: List<FilterConfig, FILTERS_MAX> = [];
+        /// Action: forward to this cluster.
+        cluster: Option<String>;
+        /// Action: send the client elsewhere.
+        redirect: Option<Table<Redirect>>;
+        /// Action: answer here.
+        respond: Option<Table<Respond>>;
+        /// Replaces the listener's.
+        body_bytes_max: Option<BodyBytes>;
+        /// Replaces the cluster's.
+        total_timeout: Option<Timeout>;
+    }
+
+    /// One test of one request header. Exactly one besides `name`.
+    struct Condition {
+        /// In any case.
+        name: HeaderName;
+        /// There, whatever its value: true is the only choice.
+        present: Option<bool>;
+        /// Not there: true is the only choice.
+        absent: Option<bool>;
+        /// The whole value.
+        equals: Option<HeaderValue>;
+        /// How the value begins.
+        prefix: Option<HeaderValue>;
+        /// How the value ends.
+        suffix: Option<HeaderValue>;
+        /// What stands somewhere in the value.
+        contains: Option<HeaderValue>;
+    }
+
+    /// An answer with a Location.
+    struct Redirect {
+        /// 301 and 308 are remembered by clients; 307 and 308 keep the method.
+        status: RedirectStatus = 308;
+        /// A path or a URL; may name {scheme}, {host}, {path}, {query} and the route's own params.
+        to: String;
+    }
+
+    /// A fixed answer.
+    struct Respond {
+        /// What is not final (1xx) cannot be an answer.
+        status: Int<200, 599> = 200;
+        /// Sent as it stands; none with 204, 205 and 304. At most 1 MiB.
+        body: String = "";
+        /// Sent unless the body is empty.
+        content_type: HeaderValue = "text/plain; charset=utf-8";
+        /// Further fields: { x-env = "blue" }.
+        headers: Fields = {};
+    }
+}
+
+impl Document {
+    /// `None` if anything was wrong; `problems` has it all.
+    pub(crate) fn read(tree: &DeValue<'_>, problems: &mut Problems) -> Option<Self> {
+        Table::<Self>::decode(tree, &Place::ROOT, problems).map(|Table(document)| document)
+    }
+}
+
+choice!(IoChoice { "auto" => Self::Auto, "io_uring" => Self::IoUring, "epoll" => Self::Epoll });
+choice!(AccessFormat { "ecs" => Self::Ecs, "combined" => Self::Combined });
+choice!(Steering { "kernel" => Self::Kernel, "cpu" => Self::Cpu, "least_loaded" => Self::LeastLoaded });
+choice!(Forwarded { "x" => Self::X, "rfc7239" => Self::Rfc7239, "both" => Self::Both, "off" => Self::Off });
+choice!(Balance { "round_robin" => Self::RoundRobin, "least_request" => Self::LeastRequest });
+
+/// HTTP/1.1, the only one so far.
+#[derive(Debug)]
+pub(crate) struct Protocol;
+
+impl Word for Protocol {
+    const SHAPE: &'static str = "\"http/1.1\"";
+
+    fn parse(text: &str) -> Result<Self, Fault> {
+        match text {
+            "http/1.1" => Ok(Self),
+            _ => Err(Fault::new(format!("{} is not supported", quoted(text))).cure("\"http/1.1\" is")),
+        }
+    }
+}
+
+/// 301, 302, 303, 307 or 308.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RedirectStatus(pub(crate) u16);
+
+impl Decode for RedirectStatus {
+    fn shape() -> String {
+        "integer".to_owned()
+    }
+
+    fn range() -> String {
+        "301, 302, 303, 307 or 308".to_owned()
+    }
+
+    fn decode(value: &DeValue<'_>, place: &Place<'_>, problems: &mut Problems) -> Option<Self> {
+        let status = Int::<0, 65535>::decode(value, place, problems)?.u16();
+        if matches!(status, 301 | 302 | 303 | 307 | 308) {
+            return Some(Self(status));
+        }
+        problems.error(place, Fault::new(format!("{status} is no redirect")).cure(format!("use {}", Self::range())));
+        None
+    }
+}
+
+/// Header fields to send, in the order written.
+#[derive(Debug)]
+pub(crate) struct Fields(pub(crate) Vec<(HeaderName, HeaderValue)>);
+
+impl Decode for Fields {
+    fn shape() -> String {
+        "header values by name".to_owned()
+    }
+
+    fn range() -> String {
+        format!("at most {HEADERS_MAX}")
+    }
+
+    fn decode(value: &DeValue<'_>, place: &Place<'_>, problems: &mut Problems) -> Option<Self> {
+        let DeValue::Table(table) = value else {
+            problems.error(place, wrong_type("a table { x-name = \"value\" }", value));
+            return None;
+        };
+        if table.len() > HEADERS_MAX {
+            problems.error(place, Fault::new(format!("{} fields; the most is {HEADERS_MAX}", table.len())));
+            return None;
+        }
+        let mut read = Vec::with_capacity(table.len());
+        for (key, value) in table {
+            let here = place.key(key.get_ref());
+            let name = HeaderName::parse(key.get_ref()).map_err(|fault| problems.error(&here, fault)).ok();
+            let value = HeaderValue::decode(value.get_ref(), &here, problems);
+            read.push(name.zip(value));
+        }
+        read.into_iter().collect::<Option<Vec<_>>>().map(Self)
+    }
+}
+
+impl Decode for FilterConfig {
+    fn shape() -> String {
+        "{ FILTER = ... }".to_owned()
+    }
+
+    fn decode(value: &DeValue<'_>, place: &Place<'_>, problems: &mut Problems) -> Option<Self> {
+        let wanted = "a table with one key, such as { strip_prefix = \"/api\" }";
+        let DeValue::Table(table) = value else {
+            problems.error(place, wrong_type(wanted, value));
+            return None;
+        };
+        let mut entries = table.iter();
+        let (Some((key, value)), None) = (entries.next(), entries.next()) else {
+            let keys: Vec<&str> = table.keys().map(|key| key.get_ref().as_ref()).collect();
+            let found = if keys.is_empty() { "no key".to_owned() } else { quoted(&keys.join(", ")) };
+            let fault = Fault::new(format!("expected {wanted}, found {found}"));
+            problems.error(place, fault.cure("give each filter its own braces: they run in the order of the list"));
+            return None;
+        };
+        let here = place.key(key.get_ref());
+        match crate::filter::value(value.clone()) {
+            Ok(table) => Some(Self { name: key.get_ref().to_string(), table, place: here.to_string() }),
+            Err(fault) => {
+                problems.error(&here, fault);
+                None
+            }
+        }
+    }
+}

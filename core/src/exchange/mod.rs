@@ -1,0 +1,120 @@
+//! One request and its answer while they are served: their heads, where they were routed, what became of them. The
+//! memory is the core's and is used again for the next exchange, so that serving allocates nothing.
+
+mod body;
+mod edits;
+mod forwarded;
+mod head;
+mod head_buffer;
+mod pump;
+mod refusal;
+mod request_id;
+
+use std::rc::Rc;
+
+pub use body::{BodyError, BodyReader};
+pub use edits::{HeaderEdit, HeaderEdits};
+pub use forwarded::{Hop, client_address, write_hop};
+pub use head::{AnswerHead, Forwarding, max_forwards, write_answer_head, write_connection, write_interim_head, write_request_head};
+pub use head_buffer::HeadBuffer;
+pub use pump::{Encoding, Pump, PumpError};
+pub use refusal::Refusal;
+use quanta::Instant;
+pub use request_id::{RequestId, RequestIds};
+use ringway_proto::{NormalPath, RequestHead, ResponseHead};
+
+use crate::observe::{Flag, Source};
+use crate::route::Captures;
+
+/// The state of one exchange.
+pub struct Exchange {
+    pub request: RequestHead,
+    pub request_bytes: HeadBuffer,
+    pub answer: ResponseHead,
+    pub answer_bytes: HeadBuffer,
+    pub path: NormalPath,
+    pub captures: Captures,
+    pub id: RequestId,
+    pub record: Record,
+}
+
+/// What the log and the meters will say.
+pub struct Record {
+    /// When the first byte of the request was reaped.
+    pub started: Instant,
+    pub route: Option<u32>,
+    /// The cluster's index in the plan.
+    pub cluster: Option<usize>,
+    pub endpoint: Option<Rc<str>>,
+    pub attempts: u32,
+    pub interim_answers: u32,
+    /// 0: nothing was sent.
+    pub status: u16,
+    pub source: Source,
+    pub flag: Flag,
+    /// The whole reason, for the log alone.
+    pub reason: Option<String>,
+    pub origin_wait_ns: u64,
+    /// Body bytes from the client.
+    pub bytes_in: u64,
+    /// Body bytes to the client.
+    pub bytes_out: u64,
+}
+
+impl Exchange {
+    pub fn new(now: Instant) -> Box<Exchange> {
+        Box::new(Exchange {
+            request: RequestHead::new(),
+            request_bytes: HeadBuffer::default(),
+            answer: ResponseHead::new(),
+            answer_bytes: HeadBuffer::default(),
+            path: NormalPath::new(),
+            captures: Captures::default(),
+            id: RequestId::default(),
+            record: Record::new(now),
+        })
+    }
+
+    /// Makes ready for the next request.
+    pub fn clear(&mut self, now: Instant) {
+        self.request.reset();
+        self.request_bytes.clear();
+        self.clear_answer();
+        self.id.clear();
+        self.record = Record::new(now);
+    }
+
+    /// Forgets an answer's head, an interim one's or that of an attempt that failed.
+    pub fn clear_answer(&mut self) {
+        self.answer.reset();
+        self.answer_bytes.clear();
+    }
+}
+
+impl Record {
+    fn new(now: Instant) -> Record {
+        Record {
+            started: now,
+            route: None,
+            cluster: None,
+            endpoint: None,
+            attempts: 0,
+            interim_answers: 0,
+            status: 0,
+            source: Source::Gateway,
+            flag: Flag::None,
+            reason: None,
+            origin_wait_ns: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+        }
+    }
+
+    /// Notes what went wrong; the first cause stays.
+    pub fn blame(&mut self, flag: Flag, reason: impl Into<String>) {
+        if self.flag == Flag::None {
+            self.flag = flag;
+            self.reason = Some(reason.into());
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! Moves a body from one stream to another, in either direction, with back-pressure. The only such loop: requests,
+//! answers and tunnels differ in their framing and their timeouts alone.
+
+use std::io;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use ringway_proto::{CHUNK_END, write_chunk_head, write_last_chunk};
+
+use super::body::{BodyError, BodyReader};
+use crate::net::{Buffers, Stream};
+
+/// Bytes that may wait in the receiving stream before the pump stops reading: two receive buffers keep a fast link
+/// busy, and a slow reader costs no more than this.
+const UNSENT_BYTES_MAX: usize = 64 * 1024;
+
+/// How a body is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encoding {
+    /// As it is: its length stands in the head, or its end is the connection's.
+    Plain,
+    Chunked,
+}
+
+/// A body on its way.
+pub struct Pump {
+    reader: BodyReader,
+    encoding: Encoding,
+    /// The longest wait for the next piece; `None`: somebody else watches over it.
+    recv_timeout: Option<Duration>,
+    /// Milliseconds of the reactor's clock after which nothing more is read.
+    until_ms: u64,
+    /// The longest wait for the receiver to take some of what is queued.
+    send_timeout: Duration,
+    /// Body bytes at most; more is [`PumpError::TooLarge`].
+    bytes_max: u64,
+    state: State,
+    unsent_before: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Moving,
+    Done,
+    /// Stopped before the end; what is left of the body stays unread.
+    Stopped,
+}
+
+/// Whose fault it is that a body did not arrive.
+#[derive(Debug)]
+pub enum PumpError {
+    Source(BodyError),
+    Sink(io::Error),
+    TooLarge,
+}
+
+impl Pump {
+    pub fn new(reader: BodyReader, encoding: Encoding, recv_timeout: Option<Duration>, send_timeout: Duration) -> Pump {
+        let state = if reader.is_over() && encoding == Encoding::Plain { State::Done } else { State::Moving };
+        let (bytes_max, until_ms) = (u64::MAX, u64::MAX);
+        Pump { reader, encoding, recv_timeout, until_ms, send_timeout, bytes_max, state, unsent_before: 0 }
+    }
+
+    pub fn until(mut self, until_ms: u64) -> Pump {
+        self.until_ms = until_ms;
+        self
+    }
+
+    pub fn limited(mut self, bytes_max: u64) -> Pump {
+        self.bytes_max = bytes_max;
+        self
+    }
+
+    /// True once the whole body is queued at its receiver.
+    pub fn is_done(&self) -> bool {
+        self.state == State::Done
+    }
+
+    /// True while there is work for [`Pump::poll`].
+    pub fn is_moving(&self) -> bool {
+        self.state == State::Moving
+    }
+
+    /// Goes on after a failed receiver was replaced, which is possible as long as nothing was read.
+    pub fn resume(&mut self) {
+        if self.state == State::Stopped && self.reader.bytes == 0 {
+            self.state = State::Moving;
+        }
+    }
+
+    /// Gives the body up.
+    pub fn stop(&mut self) {
+        if self.state == State::Moving {
+            self.state = State::Stopped;
+        }
+    }
+
+    /// Body bytes read so far.
+    pub fn bytes(&self) -> u64 {
+        self.reader.bytes
+    }
+
+    /// Moves what can be moved. Ready when everything is queued (not yet flushed) at `to`.
+    ///
+    /// # Errors
+    /// [`PumpError`], after which the pump is stopped.
+    pub fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &Stream,
+        to: &Stream,
+        buffers: &Buffers,
+    ) -> Poll<Result<(), PumpError>> {
+        if self.state != State::Moving {
+            return Poll::Ready(Ok(()));
+        }
+        let result = self.advance(cx, from, to, buffers);
+        match &result {
+            Poll::Ready(Ok(())) => self.state = State::Done,
+            Poll::Ready(Err(_)) => self.state = State::Stopped,
+            Poll::Pending => {}
+        }
+        result
+    }
+
+    fn advance(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &Stream,
+        to: &Stream,
+        buffers: &Buffers,
+    ) -> Poll<Result<(), PumpError>> {
+        let bytes_before = self.reader.bytes;
+        if from.now_ms() >= self.until_ms {
+            return Poll::Ready(Err(PumpError::Source(BodyError::TimedOut)));
+        }
+        loop {
+            if to.unsent_bytes() > UNSENT_BYTES_MAX {
+                if to.poll_room(cx, UNSENT_BYTES_MAX)?.is_pending() {
+                    self.note_send_progress(to);
+                    return Poll::Pending;
+                }
+                to.set_send_deadline(None);
+            }
+            match self.reader.poll_next(cx, from) {
+                Poll::Ready(Ok(Some(chunk))) => {
+                    if self.reader.bytes > self.bytes_max {
+                        return Poll::Ready(Err(PumpError::TooLarge));
+                    }
+                    self.write(to, chunk, buffers);
+                }
+                Poll::Ready(Ok(None)) => {
+                    self.finish(to, buffers);
+                    return Poll::Ready(Ok(()));
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(PumpError::Source(error))),
+                Poll::Pending => {
+                    if self.reader.bytes != bytes_before || bytes_before == 0 {
+                        self.watch(from);
+                    }
+                    // What failed at the receiver must show although nothing more comes from the sender.
+                    return match to.poll_room(cx, usize::MAX) {
+                        Poll::Ready(Err(error)) => Poll::Ready(Err(PumpError::Sink(error))),
+                        _ => Poll::Pending,
+                    };
+                }
+            }
+        }
+    }
+
+    fn watch(&self, from: &Stream) {
+        if let Some(timeout) = self.recv_timeout {
+            let left = Duration::from_millis(self.until_ms - from.now_ms());
+            from.set_recv_deadline(Some(timeout.min(left)));
+        }
+    }
+
+    fn note_send_progress(&mut self, to: &Stream) {
+        let unsent = to.unsent_bytes();
+        if unsent != self.unsent_before {
+            self.unsent_before = unsent;
+            to.set_send_deadline(Some(self.send_timeout));
+        }
+    }
+
+    fn write(&self, to: &Stream, chunk: crate::net::Chunk, buffers: &Buffers) {
+        match self.encoding {
+            Encoding::Plain => to.queue_chunk(chunk),
+            Encoding::Chunked => {
+                let mut line = buffers.send_buffer();
+                write_chunk_head(&mut line, chunk.len());
+                to.queue_buffer(line);
+                to.queue_chunk(chunk);
+                to.queue_static(CHUNK_END);
+            }
+        }
+    }
+
+    fn finish(&self, to: &Stream, buffers: &Buffers) {
+        if self.encoding == Encoding::Chunked {
+            let mut last = buffers.send_buffer();
+            write_last_chunk(&mut last, self.reader.trailers());
+            to.queue_buffer(last);
+        }
+        to.start();
+    }
+}
+
+impl From<io::Error> for PumpError {
+    /// Only sending is asked for with `?`; what reading fails with is a [`BodyError`].
+    fn from(error: io::Error) -> PumpError {
+        PumpError::Sink(error)
+    }
+}

@@ -1,0 +1,71 @@
+//! Why the gateway answers a request itself with an error: who failed, what the client sees, what the log says.
+
+use ringway_proto::{PathError, RequestError};
+
+use super::body::BodyError;
+use crate::observe::Flag;
+
+/// An error answer in the making.
+#[derive(Debug)]
+pub struct Refusal {
+    pub flag: Flag,
+    pub status: u16,
+    /// Stable, for clients to match on.
+    pub code: &'static str,
+    /// For the log alone: may name addresses and what an origin said.
+    pub reason: String,
+    /// The connection cannot be used any more.
+    pub close: bool,
+    /// Value of `Allow`, for a 405.
+    pub allow: Option<String>,
+}
+
+impl Refusal {
+    /// With the status and the code that the flag stands for.
+    pub fn new(flag: Flag, reason: impl Into<String>) -> Refusal {
+        Refusal { flag, status: flag.status(), code: flag.code(), reason: reason.into(), close: false, allow: None }
+    }
+
+    #[must_use]
+    pub fn closing(mut self) -> Refusal {
+        self.close = true;
+        self
+    }
+
+    pub fn method_not_allowed(allow: impl Into<String>) -> Refusal {
+        let refusal = Refusal::new(Flag::NoRoute, "no route takes this method");
+        Refusal { status: 405, code: "method_not_allowed", allow: Some(allow.into()), ..refusal }
+    }
+
+    /// The client's body cannot be read.
+    pub fn of_client_body(error: &BodyError) -> Refusal {
+        match error {
+            BodyError::TimedOut => Refusal::new(Flag::ClientTimeout, "the request's body stopped coming").closing(),
+            BodyError::Malformed(code) => Refusal { code, ..Refusal::new(Flag::BadRequest, *code) }.closing(),
+            BodyError::Truncated => Refusal::new(Flag::ClientGone, "the client ended within its request"),
+            BodyError::Reset(error) => Refusal::new(Flag::ClientGone, format!("the client reset: {error}")),
+        }
+    }
+
+    /// True if there is nobody left to answer.
+    pub fn is_silent(&self) -> bool {
+        self.flag == Flag::ClientGone
+    }
+}
+
+impl From<RequestError> for Refusal {
+    fn from(error: RequestError) -> Refusal {
+        let flag = match error {
+            RequestError::TargetTooLong => Flag::TargetTooLong,
+            RequestError::HeadTooLarge | RequestError::TooManyFields => Flag::HeadTooLarge,
+            _ => Flag::BadRequest,
+        };
+        Refusal { status: error.status(), code: error.code(), ..Refusal::new(flag, error.to_string()) }.closing()
+    }
+}
+
+impl From<PathError> for Refusal {
+    fn from(error: PathError) -> Refusal {
+        Refusal { code: error.code(), ..Refusal::new(Flag::BadRequest, error.to_string()) }
+    }
+}

@@ -1,0 +1,211 @@
+//! The whole story of a request: our own business first, then its route, its filters, its action.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use ringway_proto::{Field, Known, Method, NormalPath, TargetForm, host_of};
+
+use crate::conn::{After, Connection, relay, reply};
+use crate::exchange::{
+    BodyReader, Encoding, Exchange, Forwarding, HeaderEdits, Hop, Pump, Refusal, client_address, max_forwards,
+    write_hop, write_request_head,
+};
+use crate::filter::RequestEdit;
+use crate::net::Stream;
+use crate::plan::{ActionPlan, ListenerPlan, RoutePlan};
+use crate::route::{FieldSource, Missed, Query};
+use crate::shard::{Adopted, Shard};
+use crate::upstream::{Endpoint, Origin};
+
+/// The methods that routes can take, for `Allow`.
+const METHODS: &str = "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS";
+
+/// Where a request is served.
+pub struct Serving<'a> {
+    pub shard: &'a Rc<Shard>,
+    pub adopted: &'a Adopted,
+    pub listener: &'a ListenerPlan,
+    /// The listener's index in the plan.
+    pub listener_index: u32,
+    pub client: &'a Stream,
+    pub connection: &'a Connection,
+}
+
+/// Serves a request whose head has been read. Its answer has been sent when this ends.
+pub async fn handle(serving: &Serving<'_>, x: &mut Exchange) -> After {
+    if let Some(answer) = own_business(x) {
+        return match answer {
+            Ok(()) => reply::options(serving, x, METHODS).await,
+            Err(refusal) => reply::refuse(serving, x, refusal).await,
+        };
+    }
+    let rule = match choose(serving, x) {
+        Ok(rule) => rule,
+        Err(refusal) => return reply::refuse(serving, x, refusal).await,
+    };
+    let mut edit = RequestEdit { headers: HeaderEdits::default(), path: &x.path.bytes, stripped: 0 };
+    for filter in &rule.filters {
+        filter.on_request(&mut edit);
+    }
+    let (edits, stripped) = (edit.headers, edit.stripped);
+    let mut answer_edits = HeaderEdits::default();
+    for filter in rule.filters.iter().rev() {
+        filter.on_answer(&mut answer_edits);
+    }
+    match &rule.action {
+        ActionPlan::Respond(answer) => reply::fixed(serving, x, answer, &answer_edits).await,
+        ActionPlan::Redirect(redirect) => reply::redirect(serving, x, redirect, &answer_edits).await,
+        ActionPlan::Forward(cluster) => {
+            x.record.cluster = Some(*cluster);
+            let origin = origin(serving, rule, *cluster);
+            let upload = match upload(serving, rule, x) {
+                Ok(upload) => upload,
+                Err(refusal) => return reply::refuse(serving, x, refusal).await,
+            };
+            let head = |out: &mut Vec<u8>, x: &Exchange, endpoint: &Endpoint| {
+                write_head(out, x, serving, origin.plan.host_for(&endpoint.label), &edits, stripped);
+            };
+            match origin.open(serving.client, x, upload, head).await {
+                Ok(attempt) => relay::answer(serving, x, &origin, attempt, &answer_edits).await,
+                Err(refusal) => reply::refuse(serving, x, refusal).await,
+            }
+        }
+    }
+}
+
+/// What is asked of the gateway itself: `Ok` is answered like `OPTIONS *`.
+fn own_business(x: &Exchange) -> Option<Result<(), Refusal>> {
+    let request = &x.request;
+    match request.method {
+        Method::Connect | Method::Trace => Some(Err(Refusal::method_not_allowed(METHODS))),
+        Method::Options if request.target.form == TargetForm::Asterisk => Some(Ok(())),
+        // RFC 9110 7.6.2: at zero the recipient answers itself.
+        Method::Options if max_forwards(request, x.request_bytes.bytes()) == Some(0) => Some(Ok(())),
+        _ => None,
+    }
+}
+
+/// Finds the route; an ambiguous path must lead to one route in every reading.
+fn choose<'a>(serving: &Serving<'a>, x: &mut Exchange) -> Result<&'a RoutePlan, Refusal> {
+    let bytes = x.request_bytes.bytes();
+    x.path.set(x.request.target.path.of(bytes))?;
+    let query = Query {
+        listener: serving.listener_index,
+        host: host_of(x.request.authority.of(bytes)),
+        path: &x.path.bytes,
+        method: x.request.method_span.of(bytes),
+        fields: &Fields { fields: &x.request.fields, bytes },
+    };
+    let table = &serving.adopted.plan.table;
+    let found = if x.path.ambiguous {
+        table.find_all_readings(&query, NormalPath::readings(&x.path), &mut x.captures)
+    } else {
+        table.find(&query, &mut x.captures)
+    };
+    let id = found.map_err(refuse_missed)?;
+    x.record.route = Some(id);
+    Ok(&serving.adopted.plan.routes[id as usize])
+}
+
+fn refuse_missed(missed: Missed) -> Refusal {
+    use crate::observe::Flag;
+    match missed {
+        Missed::Path => Refusal::new(Flag::NoRoute, "no route has this host and path"),
+        Missed::Conditions => Refusal::new(Flag::NoRoute, "the header conditions of every route fail"),
+        Missed::Method(allow) => Refusal::method_not_allowed(allow.to_string()),
+        Missed::Ambiguous => {
+            let reason = "the path can be read in ways that lead to different routes";
+            Refusal { code: "ambiguous_path", ..Refusal::new(Flag::BadRequest, reason) }
+        }
+    }
+}
+
+fn origin<'a>(serving: &Serving<'a>, rule: &RoutePlan, cluster: usize) -> Origin<'a> {
+    let plan = &serving.adopted.plan.clusters[cluster];
+    let total = rule.total_timeout.or(plan.config.total_timeout);
+    let net = &serving.shard.net;
+    Origin {
+        net,
+        plan,
+        state: &serving.adopted.clusters[cluster],
+        share: &serving.shard.share,
+        meters: &serving.shard.meters,
+        until_ms: total.map_or(u64::MAX, |total| net.now_ms() + total.as_millis() as u64),
+    }
+}
+
+/// The request's body on its way to the origin, within the route's limit.
+fn upload(serving: &Serving<'_>, rule: &RoutePlan, x: &Exchange) -> Result<Pump, Refusal> {
+    use crate::observe::Flag;
+    use ringway_proto::Body;
+    let limit = rule.body_bytes_max.unwrap_or(serving.listener.config.body_bytes_max);
+    if let Body::Length(length) = x.request.body
+        && length > limit
+    {
+        let reason = format!("the request's body of {length} bytes passes the limit of {limit}");
+        return Err(Refusal::new(Flag::BodyTooLarge, reason).closing());
+    }
+    let encoding = if x.request.body == Body::Chunked { Encoding::Chunked } else { Encoding::Plain };
+    let send_timeout = match x.record.cluster {
+        Some(cluster) => serving.adopted.plan.clusters[cluster].config.between_bytes_timeout,
+        None => serving.listener.config.send_timeout,
+    };
+    let recv_timeout = Some(serving.listener.config.body_timeout);
+    Ok(Pump::new(BodyReader::new(x.request.body), encoding, recv_timeout, send_timeout).limited(limit))
+}
+
+fn write_head(
+    out: &mut Vec<u8>,
+    x: &Exchange,
+    serving: &Serving<'_>,
+    host: Option<&str>,
+    edits: &HeaderEdits<'_>,
+    stripped: usize,
+) {
+    let bytes = x.request_bytes.bytes();
+    let authority = x.request.authority.of(bytes);
+    let trusted = serving.listener.trusts(serving.connection.peer.ip());
+    let hop = Hop {
+        mode: serving.listener.config.forwarded,
+        peer: serving.connection.peer,
+        local_port: serving.connection.local_port,
+        scheme: "http",
+        host: authority,
+        trusted,
+    };
+    let client = client_of(serving, x);
+    let say = Forwarding {
+        path: &x.path.bytes[stripped..],
+        host: host.map_or(authority, str::as_bytes),
+        via: &serving.listener.via,
+        forwarded: &|out: &mut Vec<u8>| write_hop(out, &x.request, bytes, &hop, client),
+        drop_forwarding: !trusted,
+        stripped: &x.path.bytes[..stripped],
+        request_id: x.id.as_bytes(),
+        edits,
+    };
+    write_request_head(out, &x.request, bytes, &say);
+}
+
+/// Who the client is, through trusted proxies.
+pub fn client_of(serving: &Serving<'_>, x: &Exchange) -> IpAddr {
+    let trusts = |ip| serving.listener.trusts(ip);
+    client_address(&x.request, x.request_bytes.bytes(), serving.connection.peer.ip(), trusts)
+}
+
+/// The request's fields, for route conditions.
+struct Fields<'a> {
+    fields: &'a [Field],
+    bytes: &'a [u8],
+}
+
+impl FieldSource for Fields<'_> {
+    fn any(&self, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        self.fields.iter().any(|field| {
+            !field.twin
+                && field.known != Known::Connection
+                && field.name.of(self.bytes).eq_ignore_ascii_case(name.as_bytes())
+                && test(field.value.of(self.bytes))
+        })
+    }
+}

@@ -1,0 +1,241 @@
+//! What one core owns: its plan, its pools, its meters, the memory of its exchanges. No other core touches any of it.
+
+use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use ahash::AHashMap;
+use quanta::Instant;
+use ringway_config::snapshot::CoreLimits;
+
+use crate::exchange::{Exchange, RequestIds};
+use crate::mesh::{CoreGauge, Port, ToControl, ToShard};
+use crate::net::Net;
+use crate::observe::{CoreLog, Meters, MetersSnapshot};
+use crate::plan::Plan;
+use crate::pool::{FuturePool, Recycled};
+use crate::upstream::{ClusterState, PoolShare};
+
+/// News for a shard and from it.
+pub type ShardMessage = ToShard<Plan, ()>;
+pub type ControlMessage = ToControl<Plan, MetersSnapshot>;
+pub type ShardPort = Port<ShardMessage, ControlMessage>;
+
+/// Exchanges kept for reuse.
+const EXCHANGES_KEPT_MAX: usize = 1024;
+/// How often idle origin connections are looked over.
+pub const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// A step of the wall clock shows this late at most.
+const WALL_READ_EVERY: Duration = Duration::from_secs(1);
+/// `Sun, 06 Nov 1994 08:49:37 GMT`
+const DATE_BYTES: usize = 29;
+
+/// How far the shard has wound down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    Serving,
+    /// Listening sockets are closing.
+    Closing,
+    /// Every answer is its connection's last.
+    LastAnswers,
+    /// Whatever is left is cut.
+    Cut,
+}
+
+/// One core's world.
+pub struct Shard {
+    pub core: usize,
+    pub net: Rc<Net>,
+    pub limits: CoreLimits,
+    pub share: PoolShare,
+    pub meters: Rc<Meters>,
+    pub port: ShardPort,
+    pub gauge: CoreGauge,
+    pub ids: RequestIds,
+    pub futures: FuturePool,
+    log: Option<RefCell<CoreLog>>,
+    adopted: RefCell<Rc<Adopted>>,
+    exchanges: Recycled<Exchange>,
+    stage: Cell<Stage>,
+    per_ip: RefCell<AHashMap<IpAddr, u32>>,
+    date: RefCell<Date>,
+    /// Wall clock at a moment of the reactor's, read once a second: log times and `Date` cost no system call.
+    wall: Cell<(SystemTime, Instant)>,
+}
+
+/// A plan in use, with this core's state for its clusters.
+pub struct Adopted {
+    pub plan: Arc<Plan>,
+    /// By the plan's cluster index.
+    pub clusters: Vec<ClusterState>,
+}
+
+struct Date {
+    second: u64,
+    text: [u8; DATE_BYTES],
+}
+
+/// What a shard is made of.
+pub struct ShardParts {
+    pub core: usize,
+    pub cores: usize,
+    pub net: Rc<Net>,
+    pub limits: CoreLimits,
+    pub share: PoolShare,
+    pub port: ShardPort,
+    pub gauge: CoreGauge,
+    pub log: Option<CoreLog>,
+    pub plan: Arc<Plan>,
+    pub seed: u64,
+}
+
+impl Shard {
+    pub fn new(parts: ShardParts) -> Rc<Shard> {
+        let ShardParts { core, cores, net, limits, share, port, gauge, log, plan, seed } = parts;
+        let meters = Rc::new(Meters::new(core));
+        meters.adopt(plan.labels.clone());
+        let adopted = Adopted::new(plan, None, core, cores, &meters);
+        Rc::new(Shard {
+            core,
+            limits,
+            share,
+            port,
+            gauge,
+            ids: RequestIds::new(seed),
+            futures: FuturePool::default(),
+            log: log.map(RefCell::new),
+            adopted: RefCell::new(Rc::new(adopted)),
+            exchanges: Recycled::new(EXCHANGES_KEPT_MAX),
+            stage: Cell::new(Stage::Serving),
+            per_ip: RefCell::default(),
+            date: RefCell::new(Date { second: 0, text: [0; DATE_BYTES] }),
+            wall: Cell::new((SystemTime::now(), net.now())),
+            meters,
+            net,
+        })
+    }
+
+    /// The plan that serves now. A request keeps the one it began with.
+    pub fn adopted(&self) -> Rc<Adopted> {
+        self.adopted.borrow().clone()
+    }
+
+    pub fn generation(&self) -> u64 {
+        self.adopted.borrow().plan.generation
+    }
+
+    /// Serves by `plan` from the next request on. Pools, balancers and counters of what stays live on.
+    pub fn adopt(&self, plan: Arc<Plan>, cores: usize) {
+        self.meters.adopt(plan.labels.clone());
+        let before = self.adopted();
+        let adopted = Adopted::new(plan, Some(&before), self.core, cores, &self.meters);
+        self.adopted.replace(Rc::new(adopted));
+    }
+
+    /// Memory for an exchange that began at `started`.
+    pub fn exchange(&self, started: Instant) -> Box<Exchange> {
+        match self.exchanges.take() {
+            Some(mut exchange) => {
+                exchange.clear(started);
+                exchange
+            }
+            None => Exchange::new(started),
+        }
+    }
+
+    pub fn keep_exchange(&self, mut exchange: Box<Exchange>) {
+        exchange.clear(self.net.reaped_at());
+        self.exchanges.keep(exchange);
+    }
+
+    pub fn stage(&self) -> Stage {
+        self.stage.get()
+    }
+
+    pub fn set_stage(&self, stage: Stage) {
+        self.stage.set(stage.max(self.stage.get()));
+    }
+
+    /// Counts a connection of `ip`; false if it would pass `limit` (0: none).
+    pub fn count_ip(&self, ip: IpAddr, limit: usize) -> bool {
+        let mut per_ip = self.per_ip.borrow_mut();
+        let count = per_ip.entry(ip).or_insert(0);
+        if limit > 0 && *count as usize >= limit {
+            return false;
+        }
+        *count += 1;
+        true
+    }
+
+    pub fn forget_ip(&self, ip: IpAddr) {
+        let mut per_ip = self.per_ip.borrow_mut();
+        if let Some(count) = per_ip.get_mut(&ip) {
+            *count -= 1;
+            if *count == 0 {
+                per_ip.remove(&ip);
+            }
+        }
+    }
+
+    /// Writes the present `Date` (RFC 9110 5.6.7), made once a second.
+    pub fn with_date<R>(&self, write: impl FnOnce(&[u8]) -> R) -> R {
+        let now = self.wall_time(self.net.reaped_at());
+        let second = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let mut date = self.date.borrow_mut();
+        if date.second != second {
+            let text = httpdate::fmt_http_date(now);
+            date.text.copy_from_slice(text.as_bytes());
+            date.second = second;
+        }
+        write(&date.text)
+    }
+
+    /// The wall clock at `moment`, a recent one.
+    pub fn wall_time(&self, moment: Instant) -> SystemTime {
+        let (mut wall, mut at) = self.wall.get();
+        if moment.saturating_duration_since(at) > WALL_READ_EVERY {
+            (wall, at) = (SystemTime::now(), self.net.now());
+            self.wall.set((wall, at));
+        }
+        match moment.checked_duration_since(at) {
+            Some(after) => wall + after,
+            None => wall - at.saturating_duration_since(moment),
+        }
+    }
+
+    pub fn log(&self) -> Option<std::cell::RefMut<'_, CoreLog>> {
+        self.log.as_ref().map(RefCell::borrow_mut)
+    }
+
+    /// Looks over the idle origin connections.
+    pub fn sweep(&self) {
+        let adopted = self.adopted();
+        let now_ms = self.net.now_ms();
+        let endpoints = || adopted.clusters.iter().flat_map(|cluster| &cluster.endpoints);
+        let idle: usize = endpoints().map(|endpoint| endpoint.sweep(now_ms, &self.share)).sum();
+        let mut beyond = idle.saturating_sub(self.share.idle_max);
+        for endpoint in endpoints() {
+            let drop = beyond.min(endpoint.idle());
+            endpoint.drop_idle(drop);
+            beyond -= drop;
+        }
+        self.meters.core.buffers_in_use.set(self.net.buffers().lent() as u64);
+    }
+}
+
+impl Adopted {
+    fn new(plan: Arc<Plan>, before: Option<&Adopted>, core: usize, cores: usize, meters: &Rc<Meters>) -> Adopted {
+        let clusters = plan.clusters.iter().map(|cluster| {
+            let same = before.and_then(|before| before.cluster_named(&cluster.config.name));
+            ClusterState::adopt(cluster, same, core, cores, meters)
+        });
+        Adopted { clusters: clusters.collect(), plan: plan.clone() }
+    }
+
+    fn cluster_named(&self, name: &str) -> Option<&ClusterState> {
+        let index = self.plan.clusters.iter().position(|cluster| cluster.config.name == name)?;
+        self.clusters.get(index)
+    }
+}

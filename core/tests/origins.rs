@@ -1,0 +1,519 @@
+//! Clusters: which endpoint gets a request, pools of its connections, timeouts, the one safe retry, and what a failure looks like.
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use support::client::request;
+use support::odd::Deaf;
+use support::ports::Port;
+use support::{Client, Ending, Gateway, Origin, SOON, cluster_all, ms, names, wait_until};
+
+fn endpoints(origins: &[Origin]) -> String {
+    let list: Vec<String> = origins.iter().map(|o| format!("\"{}\"", o.endpoint())).collect();
+    format!("endpoints = [{}]", list.join(", "))
+}
+
+fn one(origin: &Origin, lines: &str) -> String {
+    cluster_all(&format!("endpoints = [\"{}\"]\n{lines}", origin.endpoint()))
+}
+
+/// On one shard, where sequences are exact.
+fn alone(toml: &str) -> Gateway {
+    Gateway::with(toml).shards(1).start()
+}
+
+#[test]
+fn round_robin_is_exact_on_one_core() {
+    let origins = [Origin::saying("a"), Origin::saying("b"), Origin::saying("c")];
+    let gateway = alone(&cluster_all(&format!("{}\nbalance = \"round_robin\"", endpoints(&origins))));
+    let mut client = gateway.client();
+    let said: String = (0..12).map(|_| client.get("/").expect(200).text()).collect();
+    let turn = &said[..3];
+    assert_eq!(said, turn.repeat(4), "not one after the other");
+    assert!(origins.iter().all(|o| o.count() == 4));
+}
+
+#[test]
+fn round_robin_is_round_robin_over_all_cores() {
+    for shards in [1, 2, 4, 7] {
+        let origins: Vec<Origin> = (0..shards).map(|_| Origin::saying("x")).collect();
+        let toml = format!(
+            "[listeners.main]\nsteering = \"least_loaded\"\n\n{}",
+            cluster_all(&format!("{}\nbalance = \"round_robin\"", endpoints(&origins)))
+        );
+        let gateway = Gateway::with(&toml).shards(shards).start();
+        // One connection on each core, which least-loaded steering gives.
+        let mut clients = Vec::new();
+        for n in 0..shards {
+            clients.push(gateway.client());
+            gateway.wait_metrics("a connection on another core", |m| {
+                m.of(names::CORE_CONNECTIONS, &[]).filter(|s| s.value >= 1.0).count() > n
+            });
+        }
+        for round in 1..=3 {
+            for client in &mut clients {
+                client.get("/").expect(200);
+            }
+            let counts: Vec<usize> = origins.iter().map(Origin::count).collect();
+            assert!(counts.iter().all(|&c| c == round), "{shards} shards after {round} rounds: {counts:?}");
+        }
+    }
+}
+
+#[test]
+fn round_robin_stays_even_whatever_core_a_connection_meets() {
+    for shards in [2, 4, 7] {
+        let origins = [Origin::saying("a"), Origin::saying("b"), Origin::saying("c")];
+        let toml = cluster_all(&format!("{}\nbalance = \"round_robin\"", endpoints(&origins)));
+        let gateway = Gateway::with(&toml).shards(shards).start();
+        for _ in 0..90 {
+            gateway.get("/").expect(200);
+        }
+        let counts: Vec<usize> = origins.iter().map(Origin::count).collect();
+        let spread = counts.iter().max().expect("three") - counts.iter().min().expect("three");
+        assert!(spread <= shards, "{shards} shards: {counts:?}");
+    }
+}
+
+#[test]
+fn weights_are_exact_and_smooth() {
+    let origins = [Origin::saying("a"), Origin::saying("b"), Origin::saying("c")];
+    let list = [5, 1, 1]
+        .iter()
+        .zip(&origins)
+        .map(|(weight, o)| format!("{{ address = \"{}\", weight = {weight} }}", o.endpoint()))
+        .collect::<Vec<_>>()
+        .join(", ");
+    let gateway = alone(&cluster_all(&format!("endpoints = [{list}]\nbalance = \"round_robin\"")));
+    let mut client = gateway.client();
+    let said: String = (0..70).map(|_| client.get("/").expect(200).text()).collect();
+    assert_eq!([50, 10, 10], [0, 1, 2].map(|n: usize| origins[n].count()));
+    assert!(!said.contains("aaaaaa"), "five of seven, but not in a row with the next turn's: {said}");
+    for turn in said.as_bytes().chunks(7) {
+        assert_eq!(turn.iter().filter(|&&c| c == b'a').count(), 5, "{said}");
+    }
+}
+
+#[test]
+fn least_request_avoids_the_busy_one() {
+    let release = Arc::new(AtomicBool::new(false));
+    let gate = Arc::clone(&release);
+    let slow = Origin::start(move |x| {
+        while !gate.load(Ordering::Acquire) {
+            x.wait(ms(5));
+        }
+        x.ok("slow")
+    });
+    let fast = Origin::saying("fast");
+    let origins = [slow, fast];
+    let gateway = alone(&cluster_all(&format!("{}\nbalance = \"least_request\"", endpoints(&origins))));
+    let mut held: Vec<Client> = Vec::new();
+    wait_until("the slow one is busy", SOON, || {
+        if origins[0].count() == 0 {
+            let mut client = gateway.client();
+            client.send(request("GET", "/", "", b""));
+            held.push(client);
+            std::thread::sleep(ms(20));
+        }
+        origins[0].count() > 0
+    });
+    let mut client = gateway.client();
+    for _ in 0..40 {
+        assert_eq!(client.get("/").expect(200).text(), "fast");
+    }
+    assert_eq!(origins[0].count(), 1);
+    release.store(true, Ordering::Release);
+}
+
+#[test]
+fn a_unix_socket_is_an_endpoint() {
+    let dir = support::gateway::Dir::new();
+    let origin = Origin::on_unix(&dir.path().join("app.sock"), |x| {
+        x.body()?;
+        x.ok("unix")
+    });
+    let gateway = Gateway::start(&one(&origin, ""));
+    let mut client = gateway.client();
+    for _ in 0..3 {
+        assert_eq!(client.request("POST", "/", "", b"body").expect(200).text(), "unix");
+    }
+    assert_eq!(origin.connections(), 1);
+}
+
+#[test]
+fn a_missing_unix_socket_is_a_502() {
+    let gateway = Gateway::start(&cluster_all("endpoints = [\"unix:/nonexistent/ringway.sock\"]"));
+    gateway.get("/").expect(502).problem();
+}
+
+#[test]
+fn a_dns_name_is_an_endpoint() {
+    let v4 = Origin::saying("v4");
+    // `localhost` may have both addresses; either must find somebody.
+    let _v6 = Origin::on(&format!("[::1]:{}", v4.port()), |x| x.ok("v6"));
+    let gateway = Gateway::start(&cluster_all(&format!("endpoints = [\"localhost:{}\"]", v4.port())));
+    for _ in 0..4 {
+        let text = gateway.get("/").expect(200).text();
+        assert!(["v4", "v6"].contains(&text.as_str()), "{text}");
+    }
+}
+
+#[test]
+fn a_name_that_nobody_knows_costs_only_its_own_route() {
+    let origin = Origin::saying("fine");
+    let gateway = Gateway::start(&format!(
+        "[clusters.lost]\nendpoints = [\"nobody.invalid:80\"]\n\n[clusters.app]\nendpoints = [\"{}\"]\n\n\
+         [[routes]]\nname = \"lost\"\npath_prefix = \"/lost\"\ncluster = \"lost\"\n\n\
+         [[routes]]\nname = \"all\"\npath_prefix = \"/\"\ncluster = \"app\"\n",
+        origin.endpoint()
+    ));
+    gateway.get("/").expect(200);
+    let got = gateway.get("/lost").expect(503);
+    assert_eq!(got.problem()["code"], "no_healthy_origin");
+    wait_until("its line", SOON, || gateway.log().iter().any(|l| l.has_flag("UH")));
+}
+
+#[test]
+fn ipv6_on_both_sides() {
+    let origin = Origin::on("[::1]:0", |x| x.ok("six"));
+    let port = Port::lease();
+    let gateway =
+        Gateway::start(&format!("[listeners.main]\nbind = \"[::1]:{}\"\n\n{}", port.number, one(&origin, "")));
+    assert_eq!(gateway.get("/").expect(200).text(), "six");
+}
+
+#[test]
+fn one_listener_binds_several_addresses() {
+    let origin = Origin::saying("x");
+    let port = Port::lease().number;
+    let toml = format!("[listeners.main]\nbind = [\"127.0.0.1:{port}\", \"[::1]:{port}\"]\n\n{}", one(&origin, ""));
+    let gateway = Gateway::start(&toml);
+    gateway.get("/").expect(200);
+    let six = format!("[::1]:{port}").parse().expect("an address");
+    Client::to(six).get("/").expect(200);
+}
+
+#[test]
+fn origin_connections_are_reused_by_later_clients() {
+    let origin = Origin::saying("x");
+    let gateway = alone(&one(&origin, ""));
+    for _ in 0..10 {
+        gateway.get("/").expect(200);
+    }
+    assert_eq!(origin.connections(), 1);
+}
+
+#[test]
+fn an_origin_that_says_close_is_not_used_again() {
+    let origin = Origin::start(|x| x.reply(200, "Connection: close\r\n", "x"));
+    let gateway = alone(&one(&origin, ""));
+    let mut client = gateway.client();
+    for _ in 0..3 {
+        client.get("/").expect(200);
+    }
+    assert_eq!(origin.connections(), 3);
+    assert_eq!(origin.ending(0), Ending::Eof);
+}
+
+#[test]
+fn idle_origin_connections_are_closed_in_time() {
+    let origin = Origin::saying("x");
+    let gateway = alone(&format!("[pool]\nidle_timeout = \"300ms\"\n\n{}", one(&origin, "")));
+    gateway.get("/").expect(200);
+    let begun = Instant::now();
+    assert_eq!(origin.ending(0), Ending::Eof);
+    assert!(begun.elapsed() < ms(3000), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn old_origin_connections_are_not_reused() {
+    let origin = Origin::saying("x");
+    let gateway = alone(&format!("[pool]\nlifetime_max = \"300ms\"\n\n{}", one(&origin, "")));
+    let mut client = gateway.client();
+    let begun = Instant::now();
+    while begun.elapsed() < ms(1000) {
+        client.get("/").expect(200);
+        std::thread::sleep(ms(20));
+    }
+    assert!((2..=6).contains(&origin.connections()), "{} connections in a second", origin.connections());
+}
+
+#[test]
+fn the_pool_keeps_no_more_than_its_share() {
+    let origin = Origin::start(|x| {
+        x.wait(ms(150));
+        x.ok("x")
+    });
+    let gateway = alone(&format!("[pool]\nidle_per_endpoint_max = 2\n\n{}", one(&origin, "")));
+    let mut clients: Vec<Client> = (0..6).map(|_| gateway.client()).collect();
+    for client in &mut clients {
+        client.send(request("GET", "/", "", b""));
+    }
+    for client in &mut clients {
+        client.response().expect(200);
+    }
+    wait_until("two idle connections", SOON, || origin.open_connections() == 2);
+    gateway.wait_metrics("two in the gauge", |m| m.sum(names::ORIGIN_IDLE, &[]) == 2.0);
+}
+
+#[test]
+fn a_dead_idle_connection_is_noticed_before_use() {
+    let origin = Origin::saying("x");
+    let gateway = alone(&one(&origin, "retry_stale = false"));
+    let mut client = gateway.client();
+    for _ in 0..5 {
+        client.request("POST", "/", "", b"body").expect(200);
+        origin.drop_connections();
+        std::thread::sleep(ms(60));
+    }
+    assert_eq!(origin.connections(), 5);
+}
+
+/// Dies on the second request of a connection, whole, after `said`; counts on fresh connections it answers.
+fn stale(said: &'static str) -> Origin {
+    Origin::start(move |x| {
+        x.body()?;
+        if x.seen.nth > 0 {
+            x.send(said)?;
+            x.wait(ms(30));
+            return x.reset();
+        }
+        x.ok("x")
+    })
+}
+
+#[test]
+fn a_get_on_a_stale_connection_is_tried_once_more() {
+    let origin = stale("");
+    let gateway = alone(&one(&origin, ""));
+    let mut client = gateway.client();
+    for _ in 0..4 {
+        client.get("/").expect(200);
+    }
+    assert!(gateway.wait_log(4).iter().all(|l| l.status() == 200));
+}
+
+#[test]
+fn a_post_that_was_sent_is_never_sent_again() {
+    let origin = stale("");
+    let gateway = alone(&one(&origin, ""));
+    let mut client = gateway.client();
+    client.request("POST", "/1", "", b"a").expect(200);
+    client.request("POST", "/2", "", b"b").expect(502).problem();
+    let sent = origin.targets().iter().filter(|t| *t == "/2").count();
+    assert_eq!(sent, 1);
+}
+
+#[test]
+fn nothing_is_tried_again_after_a_byte_of_the_answer() {
+    let origin = stale("HTTP/1.1 2");
+    let gateway = alone(&one(&origin, ""));
+    let mut client = gateway.client();
+    client.get("/1").expect(200);
+    client.get("/2").expect(502);
+    assert_eq!(origin.targets(), ["/1", "/2"]);
+}
+
+#[test]
+fn a_fresh_connection_that_dies_is_not_tried_again() {
+    let origin = Origin::start(|x| {
+        x.body()?;
+        x.reset()
+    });
+    let gateway = alone(&one(&origin, ""));
+    gateway.get("/").expect(502).problem();
+    assert_eq!(origin.count(), 1);
+}
+
+#[test]
+fn the_retry_can_be_off() {
+    let origin = stale("");
+    let gateway = alone(&one(&origin, "retry_stale = false"));
+    let mut client = gateway.client();
+    client.get("/1").expect(200);
+    client.get("/2").expect(502);
+    assert_eq!(origin.count(), 2);
+}
+
+#[test]
+fn an_origin_that_restarts_all_the_time_loses_no_get() {
+    let origin = Origin::start(|x| {
+        x.ok("x")?;
+        if x.number % 3 == 2 { x.close() } else { Ok(()) }
+    });
+    let gateway = Gateway::start(&one(&origin, ""));
+    let mut client = gateway.client();
+    for n in 0..150 {
+        client.get(&format!("/{n}")).expect(200);
+    }
+}
+
+/// Asks once; the answer's status must come within `limit`, with this flag in the log.
+#[track_caller]
+fn fails_with(gateway: &Gateway, status: u16, flags: &[&str], limit: Duration) {
+    let begun = Instant::now();
+    let got = gateway.get("/").expect(status);
+    let took = begun.elapsed();
+    assert!(took < limit, "{status} after {took:?}");
+    let problem = got.problem();
+    let line = &gateway.wait_log(1)[0];
+    assert!(flags.iter().any(|f| line.has_flag(f)), "{flags:?} in {line:?}");
+    assert_eq!(line.status(), u64::from(status));
+    let id = problem[names::PROBLEM_REQUEST_ID].as_str().expect("an id");
+    assert_eq!(line.text(names::LOG_REQUEST_ID), id, "one id for the client and the log");
+    assert!(!got.text().contains("127.0.0.1"), "the full reason is for the log only: {}", got.text());
+}
+
+#[test]
+fn a_refused_connection_is_a_502() {
+    let nobody = Port::lease();
+    let gateway = Gateway::start(&cluster_all(&format!("endpoints = [\"{}\"]", nobody.address())));
+    fails_with(&gateway, 502, &["UF"], ms(2000));
+}
+
+#[test]
+fn a_connect_timeout_is_a_504() {
+    let deaf = Deaf::start();
+    let toml = cluster_all(&format!("endpoints = [\"{}\"]\nconnect_timeout = \"300ms\"", deaf.endpoint()));
+    fails_with(&Gateway::start(&toml), 504, &["UF", "UT"], ms(2500));
+}
+
+#[test]
+fn a_first_byte_timeout_is_a_504() {
+    let origin = Origin::start(|x| {
+        x.await_gone(SOON);
+        x.close()
+    });
+    fails_with(&Gateway::start(&one(&origin, "first_byte_timeout = \"300ms\"")), 504, &["UT"], ms(2500));
+    assert_ne!(origin.ending(0), Ending::Silence, "the origin's connection is closed, not left working");
+}
+
+#[test]
+fn half_a_head_does_not_stop_the_clock() {
+    let origin = Origin::start(|x| {
+        x.send("HTTP/1.1 200 OK\r\nX-")?;
+        x.await_gone(SOON);
+        x.close()
+    });
+    let toml = one(&origin, "first_byte_timeout = \"300ms\"\nbetween_bytes_timeout = \"300ms\"");
+    fails_with(&Gateway::start(&toml), 504, &["UT"], ms(2500));
+}
+
+#[test]
+fn a_total_timeout_is_a_504() {
+    let origin = Origin::start(|x| {
+        x.await_gone(SOON);
+        x.close()
+    });
+    fails_with(&Gateway::start(&one(&origin, "total_timeout = \"300ms\"")), 504, &["UT"], ms(2500));
+}
+
+#[test]
+fn a_route_has_its_own_total_timeout() {
+    let origin = Origin::start(|x| {
+        x.await_gone(SOON);
+        x.close()
+    });
+    let toml = format!(
+        "[clusters.app]\nendpoints = [\"{}\"]\ntotal_timeout = \"20s\"\n\n\
+         [[routes]]\nname = \"all\"\npath_prefix = \"/\"\ncluster = \"app\"\ntotal_timeout = \"300ms\"\n",
+        origin.endpoint()
+    );
+    fails_with(&Gateway::start(&toml), 504, &["UT"], ms(2500));
+}
+
+/// A body that stalls or never ends is cut: the status is out already.
+#[track_caller]
+fn cut_by(cluster: &str, endless: bool) {
+    let origin = Origin::start(move |x| {
+        x.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")?;
+        while endless {
+            x.wait(ms(30));
+            x.send("5\r\nhello\r\n")?;
+        }
+        x.await_gone(SOON);
+        x.close()
+    });
+    let gateway = Gateway::start(&one(&origin, cluster));
+    let begun = Instant::now();
+    let got = gateway.client().get("/");
+    assert!(got.cut.is_some(), "{got:?}");
+    assert!(begun.elapsed() < ms(2500));
+    assert!(gateway.wait_log(1)[0].has_flag("UT"), "{:?}", gateway.log());
+    assert_ne!(origin.ending(0), Ending::Silence);
+}
+
+#[test]
+fn a_stall_between_bytes_cuts_the_answer() {
+    cut_by("between_bytes_timeout = \"300ms\"", false);
+}
+
+#[test]
+fn a_total_timeout_cuts_an_endless_answer() {
+    cut_by("total_timeout = \"400ms\"", true);
+}
+
+#[test]
+fn a_slow_but_steady_answer_is_not_cut() {
+    let origin = Origin::start(|x| x.dribble(b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\nhello, world", ms(25)));
+    let toml = one(&origin, "first_byte_timeout = \"400ms\"\nbetween_bytes_timeout = \"400ms\"");
+    assert_eq!(Gateway::start(&toml).client().get("/").expect(200).text(), "hello, world");
+}
+
+#[test]
+fn an_origin_that_does_not_take_the_body_is_a_504() {
+    let origin = Origin::start(|x| {
+        x.wait(ms(3000));
+        x.close()
+    });
+    let toml = format!(
+        "[listeners.main]\nbody_bytes_max = \"64MiB\"\n\n{}",
+        one(&origin, "between_bytes_timeout = \"400ms\"\nfirst_byte_timeout = \"400ms\"")
+    );
+    let gateway = Gateway::start(&toml);
+    let mut client = gateway.client();
+    let mut sender = client.wire.stream.try_clone().expect("a second handle");
+    let sending = std::thread::spawn(move || {
+        sender.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 40000000\r\n\r\n").ok();
+        for _ in 0..40 {
+            if sender.write_all(&[b'x'; 1_000_000]).is_err() {
+                return;
+            }
+        }
+    });
+    let begun = Instant::now();
+    let got = client.try_response("POST");
+    assert!(begun.elapsed() < ms(2500), "{:?}", begun.elapsed());
+    assert!(got.as_ref().map_or(true, |r| r.status == 504), "{got:?}");
+    drop(client);
+    sending.join().expect("sender");
+}
+
+#[test]
+fn one_slow_origin_does_not_slow_the_others() {
+    let slow = Origin::start(|x| {
+        x.await_gone(Duration::from_secs(6));
+        x.close()
+    });
+    let fast = Origin::saying("fast");
+    let gateway = Gateway::start(&format!(
+        "[clusters.slow]\nendpoints = [\"{}\"]\n\n[clusters.fast]\nendpoints = [\"{}\"]\n\n\
+         [[routes]]\nname = \"slow\"\npath_prefix = \"/slow\"\ncluster = \"slow\"\n\n\
+         [[routes]]\nname = \"fast\"\npath_prefix = \"/\"\ncluster = \"fast\"\n",
+        slow.endpoint(),
+        fast.endpoint()
+    ));
+    let mut held: Vec<Client> = (0..50).map(|_| gateway.client()).collect();
+    for client in &mut held {
+        client.send(request("GET", "/slow", "", b""));
+    }
+    slow.wait_count(50);
+    let begun = Instant::now();
+    for _ in 0..50 {
+        gateway.get("/").expect(200);
+    }
+    assert!(begun.elapsed() < ms(2500), "{:?}", begun.elapsed());
+}

@@ -1,0 +1,124 @@
+//! The bars as shipped, and each verdict a bar can come to.
+
+use super::*;
+use crate::latency::LoadReport;
+
+const SHIPPED: &str = include_str!("../../bars.toml");
+
+fn trials(case: &str, arm: &str, us_per_request: f64, busy: f64, rounds: usize) -> Vec<Trial> {
+    let load = LoadReport { requests: 1000, p99_us: us_per_request, p999_us: us_per_request, ..LoadReport::default() };
+    let trial = |round| Trial {
+        case: case.to_owned(),
+        arm: arm.to_owned(),
+        round,
+        us_per_request,
+        gateway_core_busy: busy,
+        load: load.clone(),
+        ..Trial::default()
+    };
+    (0..rounds).map(trial).collect()
+}
+
+fn cpu_bar(against: &str, floor: &str) -> Bars {
+    let bar = format!(
+        "pairs_min = 3\n[[bar]]\nname = 'b'\nkind = 'cpu'\ncase = 'c'\nagainst = {against}\nmax = 0.8\n{floor}"
+    );
+    Bars::parse(&bar).expect("a bar")
+}
+
+fn verdict(bars: &Bars, runs: &[Vec<Trial>]) -> Verdict {
+    bars.judge(&runs.concat())[0].verdict
+}
+
+#[test]
+fn the_shipped_bars_name_cases_and_arms_that_exist() {
+    let bars = Bars::parse(SHIPPED).expect("bars.toml");
+    assert!(bars.pairs_min >= 9);
+    for bar in &bars.bar {
+        let (case, arms) = match bar {
+            Bar::Cpu { case, arm, against, .. } => {
+                let case = crate::case::Case::named(case).expect("a case");
+                let arms: Vec<&str> = against.iter().chain([arm]).map(String::as_str).collect();
+                for arm in &arms {
+                    let peer = crate::peer::Peer::named(arm).expect("an arm");
+                    assert!(peer.takes_part_in(case), "{arm} in {}", case.name);
+                }
+                continue;
+            }
+            Bar::AddedP99 { case, arm, .. } => (case, vec![arm]),
+            Bar::Latency { case, arm, against, .. } => (case, vec![arm, against]),
+        };
+        let cases = crate::case::LATENCY_LOADS_PERCENT.map(crate::rounds::latency_case);
+        assert!(cases.contains(case), "{case}");
+        assert!(arms.iter().all(|arm| crate::case::LATENCY_ARMS.contains(&arm.as_str())), "{arms:?}");
+    }
+}
+
+#[test]
+fn a_ratio_is_kept_missed_or_unproven() {
+    let bars = cpu_bar("['nginx']", "");
+    let rival = trials("c", "nginx", 10.0, 1.0, 3);
+    assert_eq!(verdict(&bars, &[trials("c", OURS, 8.0, 1.0, 3), rival.clone()]), Verdict::Kept);
+    assert_eq!(verdict(&bars, &[trials("c", OURS, 8.1, 1.0, 3), rival.clone()]), Verdict::Missed);
+    assert_eq!(verdict(&bars, &[trials("c", OURS, 8.0, 1.0, 2), rival.clone()]), Verdict::Unproven);
+    assert_eq!(verdict(&bars, &[rival]), Verdict::Unproven);
+}
+
+#[test]
+fn runs_bound_by_the_load_do_not_count() {
+    let bars = cpu_bar("['nginx']", "");
+    let ours = trials("c", OURS, 5.0, 1.0, 3);
+    assert_eq!(verdict(&bars, &[ours, trials("c", "nginx", 10.0, 0.94, 3)]), Verdict::Unproven);
+}
+
+#[test]
+fn runs_with_errors_do_not_count() {
+    let bars = cpu_bar("['nginx']", "");
+    let mut ours = trials("c", OURS, 5.0, 1.0, 3);
+    ours[1].load.errors = 1;
+    assert_eq!(verdict(&bars, &[ours, trials("c", "nginx", 10.0, 1.0, 3)]), Verdict::Unproven);
+}
+
+#[test]
+fn the_better_rival_is_the_measure() {
+    let bars = cpu_bar("['nginx', 'haproxy']", "");
+    let ours = trials("c", OURS, 8.0, 1.0, 3);
+    let rivals = [trials("c", "nginx", 20.0, 1.0, 3), trials("c", "haproxy", 9.0, 1.0, 3)].concat();
+    assert_eq!(verdict(&bars, &[ours, rivals]), Verdict::Missed);
+}
+
+#[test]
+fn near_the_floor_is_good_enough_where_the_bar_says_so() {
+    let bars = cpu_bar("['nginx']", "floor = 1.12");
+    let runs = |floor_us| {
+        [trials("c", OURS, 9.0, 1.0, 3), trials("c", "nginx", 10.0, 1.0, 3), trials("c", FLOOR, floor_us, 1.0, 3)]
+    };
+    assert_eq!(verdict(&bars, &runs(8.5)), Verdict::Kept);
+    assert_eq!(verdict(&bars, &runs(8.0)), Verdict::Missed);
+}
+
+#[test]
+fn a_tail_may_be_above_the_rivals_only_within_the_spread() {
+    let text = "pairs_min = 3\n[[bar]]\nname = 'b'\nkind = 'latency'\ncase = 'c'\nagainst = 'haproxy'";
+    let bars = Bars::parse(text).expect("a bar");
+    let rival = trials("c", "haproxy", 100.0, 0.5, 3);
+    assert_eq!(verdict(&bars, &[trials("c", OURS, 101.0, 0.5, 3), rival.clone()]), Verdict::Missed);
+    let mut ours = trials("c", OURS, 101.0, 0.5, 3);
+    ours[0].load.p99_us = 99.0;
+    ours[0].load.p999_us = 99.0;
+    assert_eq!(verdict(&bars, &[ours, rival]), Verdict::Kept);
+}
+
+#[test]
+fn added_latency_is_counted_above_the_direct_path() {
+    let text = "pairs_min = 1\n[[bar]]\nname = 'b'\nkind = 'added_p99'\ncase = 'c'\nmax_us = 1000.0";
+    let bars = Bars::parse(text).expect("a bar");
+    let direct = trials("c", DIRECT, 500.0, 0.5, 1);
+    assert_eq!(verdict(&bars, &[trials("c", OURS, 1400.0, 0.5, 1), direct.clone()]), Verdict::Kept);
+    assert_eq!(verdict(&bars, &[trials("c", OURS, 1600.0, 0.5, 1), direct]), Verdict::Missed);
+}
+
+#[test]
+fn an_unknown_key_is_an_error() {
+    assert!(Bars::parse("pairs_min = 1\nbars = []").is_err());
+}

@@ -1,0 +1,67 @@
+//! The cases of a side-by-side run: what is asked, by how many connections, of whom.
+
+use crate::clients::{LOCAL_PATH, Mode};
+
+#[derive(Debug, PartialEq, Eq)]
+pub struct Case {
+    pub name: &'static str,
+    pub title: &'static str,
+    pub path: &'static str,
+    pub mode: Mode,
+    pub connections: usize,
+    /// The only arms that take part, if not all that can.
+    pub only: Option<&'static [&'static str]>,
+}
+
+impl Case {
+    pub fn named(name: &str) -> Option<&'static Self> {
+        CASES.iter().find(|case| case.name == name)
+    }
+
+    pub fn is_local(&self) -> bool {
+        self.path == LOCAL_PATH
+    }
+}
+
+const fn plain(name: &'static str, title: &'static str, path: &'static str, connections: usize) -> Case {
+    Case { name, title, path, mode: Mode::KeepAlive, connections, only: None }
+}
+
+pub const CASES: &[Case] = &[
+    plain("plain-100b-64", "100 B answers, 64 keep-alive connections", "/b100", 64),
+    plain("plain-1k-64", "1 KiB answers, 64 keep-alive connections", "/b1k", 64),
+    plain("plain-10k-64", "10 KiB answers, 64 keep-alive connections", "/b10k", 64),
+    plain("plain-100k-64", "100 KiB answers, 64 keep-alive connections", "/b100k", 64),
+    plain("plain-100b-512", "100 B answers, 512 keep-alive connections", "/b100", 512),
+    plain("plain-1k-512", "1 KiB answers, 512 keep-alive connections", "/b1k", 512),
+    plain("plain-10k-512", "10 KiB answers, 512 keep-alive connections", "/b10k", 512),
+    plain("plain-100k-512", "100 KiB answers, 512 keep-alive connections", "/b100k", 512),
+    Case { mode: Mode::Close, ..plain("close-100b-64", "100 B answers, a connection per request, 64 at once", "/b100", 64) },
+    plain("fixed-100b-64", "100 B answered by the gateway itself, 64 keep-alive connections", LOCAL_PATH, 64),
+    Case { mode: Mode::Upload, ..plain("upload-1m-64", "1 MiB uploads, 64 keep-alive connections", "/upload", 64) },
+    Case {
+        only: Some(&["ringway", "ringway-2-shards"]),
+        ..plain("shards-100b-128", "one shard or two on the same core, 100 B answers, 128 connections", "/b100", 128)
+    },
+];
+
+/// Shares of the slowest measured capacity at which latency is compared.
+pub const LATENCY_LOADS_PERCENT: [u32; 2] = [50, 80];
+pub const LATENCY_CONNECTIONS: usize = 64;
+pub const LATENCY_PATH: &str = "/b100";
+/// The arms whose latency is compared; `direct` is the load asking its own origin.
+pub const LATENCY_ARMS: [&str; 4] = ["ringway", "haproxy", "nginx", "direct"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique() {
+        for (index, case) in CASES.iter().enumerate() {
+            assert!(CASES[..index].iter().all(|other| other.name != case.name), "{}", case.name);
+            assert_eq!(Case::named(case.name), Some(case));
+        }
+        assert_eq!(Case::named("nonsense"), None);
+    }
+}

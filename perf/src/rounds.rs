@@ -1,0 +1,110 @@
+//! The order of a side-by-side run: in each round every arm has its turn in every case, so that what is compared was
+//! measured within seconds of each other. Runs that the machine disturbed are repeated.
+
+use std::time::Duration;
+
+use crate::case::{CASES, Case, LATENCY_ARMS, LATENCY_CONNECTIONS, LATENCY_LOADS_PERCENT, LATENCY_PATH};
+use crate::peer::Peer;
+use crate::stats::median;
+use crate::trial::{Asked, Bench, Times, Trial};
+
+/// How often a disturbed run is repeated before it is kept as it is.
+const REPEATS_MAX: usize = 3;
+const REPEAT_PAUSE: Duration = Duration::from_secs(1);
+/// The case that tells what the gateways can take before their latency is measured below that.
+const CAPACITY_CASE: &str = "plain-100b-64";
+const CAPACITY_ARMS: [&str; 3] = ["ringway", "haproxy", "nginx"];
+
+pub struct Rounds {
+    pub cases: Vec<&'static Case>,
+    pub peers: Vec<&'static Peer>,
+    pub rounds: usize,
+    pub times: Times,
+    pub latency: bool,
+}
+
+impl Rounds {
+    pub fn run(&self, bench: &mut Bench, mut done: impl FnMut(&Trial)) -> Vec<Trial> {
+        let mut trials = Vec::new();
+        for round in 0..self.rounds {
+            for case in &self.cases {
+                let asked = Asked::Closed { path: case.path, mode: case.mode, connections: case.connections };
+                for peer in self.in_turn(round).filter(|peer| peer.takes_part_in(case)) {
+                    let trial = self.steady(bench, Some(peer), &asked);
+                    let trial = Trial { case: case.name.to_owned(), arm: peer.name.to_owned(), round, ..trial };
+                    done(&trial);
+                    trials.push(trial);
+                }
+            }
+        }
+        if self.latency {
+            self.latencies(bench, &mut trials, &mut done);
+        }
+        trials
+    }
+
+    /// Each round begins with another arm, so that none always follows the same one.
+    fn in_turn(&self, round: usize) -> impl Iterator<Item = &'static Peer> {
+        let start = round.checked_rem(self.peers.len()).unwrap_or(0);
+        self.peers[start..].iter().chain(&self.peers[..start]).copied()
+    }
+
+    fn steady(&self, bench: &mut Bench, peer: Option<&Peer>, asked: &Asked) -> Trial {
+        let mut trial = bench.trial(peer, asked, self.times);
+        for _ in 0..REPEATS_MAX {
+            if !trial.disturbed() {
+                break;
+            }
+            std::thread::sleep(REPEAT_PAUSE);
+            let again = bench.trial(peer, asked, self.times);
+            // A repetition that was disturbed more is no gain.
+            if again.failed.is_none() && again.foreign + again.steal < trial.foreign + trial.steal {
+                trial = again;
+            }
+        }
+        trial
+    }
+
+    fn latencies(&self, bench: &mut Bench, trials: &mut Vec<Trial>, done: &mut impl FnMut(&Trial)) {
+        let Some(capacity) = self.capacity(bench, trials) else { return };
+        for round in 0..self.rounds {
+            for percent in LATENCY_LOADS_PERCENT {
+                let rate = (capacity * f64::from(percent) / 100.0).floor();
+                let asked = Asked::Open { path: LATENCY_PATH, connections: LATENCY_CONNECTIONS, rate };
+                for arm in LATENCY_ARMS {
+                    let peer = self.peers.iter().find(|peer| peer.name == arm);
+                    if peer.is_none() && arm != "direct" {
+                        continue;
+                    }
+                    let trial = self.steady(bench, peer.copied(), &asked);
+                    let trial = Trial { case: latency_case(percent), arm: arm.to_owned(), round, ..trial };
+                    done(&trial);
+                    trials.push(trial);
+                }
+            }
+        }
+    }
+
+    /// Requests per second of the slowest of the arms whose latency is compared, from what was measured already or from
+    /// one run each.
+    fn capacity(&self, bench: &mut Bench, trials: &[Trial]) -> Option<f64> {
+        let case = CASES.iter().find(|case| case.name == CAPACITY_CASE)?;
+        let asked = Asked::Closed { path: case.path, mode: case.mode, connections: case.connections };
+        let of_arm = |peer: &Peer, bench: &mut Bench| {
+            let measured: Vec<f64> = trials
+                .iter()
+                .filter(|trial| trial.case == CAPACITY_CASE && trial.arm == peer.name && trial.worked())
+                .map(|trial| trial.load.qps)
+                .collect();
+            if measured.is_empty() { self.steady(bench, Some(peer), &asked).load.qps } else { median(&measured) }
+        };
+        let arms = self.peers.iter().filter(|peer| CAPACITY_ARMS.contains(&peer.name));
+        let capacities: Vec<f64> = arms.map(|peer| of_arm(peer, bench)).filter(|qps| *qps > 0.0).collect();
+        capacities.into_iter().min_by(f64::total_cmp)
+    }
+}
+
+/// The name under which latency at a share of the capacity is kept.
+pub fn latency_case(percent: u32) -> String {
+    format!("latency-{percent}")
+}

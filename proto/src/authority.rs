@@ -1,0 +1,109 @@
+//! `host[:port]`: what a `Host` field or an absolute target may say, and how two of them compare. Resolves nothing.
+
+use std::net::Ipv6Addr;
+
+/// Without the port; an IPv6 literal keeps its brackets. Case is as it came.
+#[inline]
+pub fn host_of(authority: &[u8]) -> &[u8] {
+    &authority[..host_len(authority)]
+}
+
+/// `None`: no port, an empty one, or none that fits 16 bits.
+pub fn port_of(authority: &[u8]) -> Option<u16> {
+    let digits = authority[host_len(authority)..].strip_prefix(b":")?;
+    if digits.is_empty() || digits.len() > PORT_DIGITS_MAX || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let port = digits.iter().fold(0u32, |port, digit| port * 10 + u32::from(digit - b'0'));
+    u16::try_from(port).ok()
+}
+
+const PORT_DIGITS_MAX: usize = 5;
+
+/// Where the port's colon stands, or the end.
+fn host_len(authority: &[u8]) -> usize {
+    let from = match authority.first() {
+        Some(b'[') => memchr::memchr(b']', authority).unwrap_or(0),
+        _ => 0,
+    };
+    memchr::memchr(b':', &authority[from..]).map_or(authority.len(), |at| from + at)
+}
+
+/// A host and perhaps a port, narrower than RFC 3986: names are letters, digits and `-._~` without empty labels. Userinfo,
+/// percent-encoding and sub-delims (`,`, `;`, `'`, ...) are valid there in theory, but no DNS name needs them and
+/// every reader of a `Host` treats them in its own way.
+pub(crate) fn is_valid(authority: &[u8]) -> bool {
+    let host = host_of(authority);
+    let port = &authority[host.len()..];
+    is_valid_host(host) && (port.len() <= 1 || port_of(authority).is_some())
+}
+
+fn is_valid_host(host: &[u8]) -> bool {
+    if let Some(literal) = host.strip_prefix(b"[") {
+        let literal = literal.strip_suffix(b"]").and_then(|inside| str::from_utf8(inside).ok());
+        return literal.is_some_and(|literal| literal.parse::<Ipv6Addr>().is_ok());
+    }
+    let mut label_empty = true;
+    for byte in host {
+        match byte {
+            b'.' if label_empty => return false,
+            b'.' => label_empty = true,
+            b'-' | b'_' | b'~' => label_empty = false,
+            byte if byte.is_ascii_alphanumeric() => label_empty = false,
+            _ => return false,
+        }
+    }
+    !host.is_empty()
+}
+
+/// Same host (any case) and same port, where a missing port is the scheme's default.
+pub(crate) fn same(a: &[u8], b: &[u8], default_port: u16) -> bool {
+    host_of(a).eq_ignore_ascii_case(host_of(b))
+        && port_of(a).unwrap_or(default_port) == port_of(b).unwrap_or(default_port)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn host_and_port_are_split() {
+        let cases: &[(&str, &str, Option<u16>)] = &[
+            ("a.b", "a.b", None),
+            ("a.b:80", "a.b", Some(80)),
+            ("a.b:", "a.b", None),
+            ("[::1]", "[::1]", None),
+            ("[::1]:8443", "[::1]", Some(8443)),
+            ("", "", None),
+            ("a:65536", "a", None),
+            ("[::1", "[", None),
+        ];
+        for (authority, host, port) in cases {
+            assert_eq!(host_of(authority.as_bytes()), host.as_bytes(), "{authority}");
+            assert_eq!(port_of(authority.as_bytes()), *port, "{authority}");
+        }
+    }
+
+    #[test]
+    fn only_plain_hosts_are_valid() {
+        for good in ["a", "A-b_c.d~e.", "127.0.0.1:65535", "a:", "a:00080", "[::1]", "[::ffff:1.2.3.4]:0"] {
+            assert!(is_valid(good.as_bytes()), "{good}");
+        }
+        let bad = [
+            "", ":80", ".", ".a", "a..b", "a b", "a/b", "a?b", "a#b", "u@a", "a,b", "a;b", "a%41", "a\\b", "a:80x", "a:-1",
+            "a:65536", "a:000080", "a:80:80", "[::1", "::1", "[::1]x", "[::1%25lo]", "[v1.a]", "[]", "[1.2.3.4]", "a[::1]",
+            "gw\u{ff}", "a\0", "a]",
+        ];
+        for bad in bad {
+            assert!(!is_valid(bad.as_bytes()), "{bad}");
+        }
+    }
+
+    #[test]
+    fn default_ports_and_case_do_not_matter() {
+        assert!(same(b"A.b", b"a.B:80", 80));
+        assert!(same(b"a:", b"a", 443));
+        assert!(!same(b"a:80", b"a", 443));
+        assert!(!same(b"a", b"a.", 80));
+    }
+}
