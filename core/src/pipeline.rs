@@ -1,5 +1,6 @@
 //! The whole story of a request: our own business first, then its route, its filters, its action.
 
+use std::io;
 use std::net::IpAddr;
 use std::rc::Rc;
 
@@ -14,7 +15,7 @@ use crate::filter::RequestEdit;
 use crate::net::Stream;
 use crate::plan::{ActionPlan, ListenerPlan, RoutePlan};
 use crate::route::{FieldSource, Missed, Query};
-use crate::shard::{Adopted, Shard};
+use crate::shard::{Adopted, Shard, Stage};
 use crate::upstream::{Endpoint, Origin};
 
 /// The methods that routes can take, for `Allow`.
@@ -29,6 +30,28 @@ pub struct Serving<'a> {
     pub listener_index: u32,
     pub client: &'a Stream,
     pub connection: &'a Connection,
+}
+
+impl Serving<'_> {
+    /// True if the connection may serve another request after this answer.
+    pub fn keeps_alive(&self, x: &Exchange) -> bool {
+        let max = self.listener.config.keepalive_requests_max;
+        x.request.keep_alive
+            && self.shard.stage() < Stage::LastAnswers
+            && self.connection.listening.index.get().is_some()
+            && (max == 0 || self.connection.requests.get() + 1 < max)
+    }
+
+    /// Sends everything queued to the client; a client that takes nothing is given up.
+    ///
+    /// # Errors
+    /// The stream's.
+    pub async fn flush(&self) -> io::Result<()> {
+        self.client.set_send_deadline(Some(self.listener.config.send_timeout));
+        let sent = self.client.flush().await;
+        self.client.set_send_deadline(None);
+        sent
+    }
 }
 
 /// Serves a request whose head has been read. Its answer has been sent when this ends.
@@ -65,6 +88,7 @@ pub async fn handle(serving: &Serving<'_>, x: &mut Exchange) -> After {
             let head = |out: &mut Vec<u8>, x: &Exchange, endpoint: &Endpoint| {
                 write_head(out, x, serving, origin.plan.host_for(&endpoint.label), &edits, stripped);
             };
+            x.body_taken = true;
             match origin.open(serving.client, x, upload, head).await {
                 Ok(attempt) => relay::answer(serving, x, &origin, attempt, &answer_edits).await,
                 Err(refusal) => reply::refuse(serving, x, refusal).await,
@@ -174,11 +198,12 @@ fn write_head(
         trusted,
     };
     let client = client_of(serving, x);
+    let forwarded = |out: &mut Vec<u8>| write_hop(out, &x.request, bytes, &hop, client);
     let say = Forwarding {
         path: &x.path.bytes[stripped..],
         host: host.map_or(authority, str::as_bytes),
         via: &serving.listener.via,
-        forwarded: &|out: &mut Vec<u8>| write_hop(out, &x.request, bytes, &hop, client),
+        forwarded: &forwarded,
         drop_forwarding: !trusted,
         stripped: &x.path.bytes[..stripped],
         request_id: x.id.as_bytes(),

@@ -1,16 +1,15 @@
 //! A snapshot compiled for serving: flat, immutable, built on the control thread, read by every core. Holds no state
 //! of any core (`shard`) and no text of the document.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use ringway_config::Fault;
-use ringway_config::snapshot::{
-    Action, Cidr, Cluster, EndpointAddress, Listener, Redirect, Respond, Snapshot,
-};
+use ringway_config::snapshot::{Action, Cidr, Cluster, EndpointAddress, Listener, Redirect, Respond, Snapshot};
 use ringway_proto::{HeadLimits, reason, write_decimal, write_field, write_status_line};
 
 use crate::filter::{self, Filter};
+use crate::listen::NewSockets;
 use crate::net::Address;
 use crate::observe::RouteLabel;
 use crate::route::{BuildError, RouteTable};
@@ -27,10 +26,14 @@ pub struct Plan {
     pub routes: Vec<RoutePlan>,
     /// By route id, for the meters.
     pub labels: Arc<[RouteLabel]>,
+    /// Listening sockets that the cores do not have yet.
+    pub sockets: NewSockets,
 }
 
 pub struct ListenerPlan {
     pub config: Listener,
+    /// Where it really listens: as `config.bind`, with the kernel's choice for a port 0.
+    pub addresses: Vec<SocketAddr>,
     pub head_limits: HeadLimits,
     /// `Via: 1.1 ringway` and CRLF; empty if switched off.
     pub via: Vec<u8>,
@@ -76,9 +79,10 @@ impl Plan {
         let mut routes = Vec::with_capacity(snapshot.routes.len());
         let mut labels = Vec::with_capacity(snapshot.routes.len());
         for (id, route) in snapshot.routes.iter().enumerate() {
-            let filters = route.filters.iter().filter_map(|config| {
-                filter::build(config).map_err(|fault| faults.push(fault)).ok()
-            });
+            let filters = route
+                .filters
+                .iter()
+                .filter_map(|config| filter::build(config).map_err(|fault| faults.push(fault)).ok());
             routes.push(RoutePlan {
                 name: route.name.clone(),
                 filters: filters.collect(),
@@ -98,6 +102,7 @@ impl Plan {
                 table,
                 routes,
                 labels: labels.into(),
+                sockets: NewSockets::default(),
             }),
             _ => Err(faults),
         }
@@ -118,7 +123,7 @@ fn listener(config: &Listener) -> ListenerPlan {
         target_bytes_max: config.target_bytes_max,
         fields_max: config.headers_max,
     };
-    ListenerPlan { config: config.clone(), head_limits, via }
+    ListenerPlan { addresses: config.bind.clone(), config: config.clone(), head_limits, via }
 }
 
 fn cluster(config: &Cluster, names: &dyn Names) -> ClusterPlan {

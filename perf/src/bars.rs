@@ -109,7 +109,7 @@ impl Bars {
             }
             Bar::AddedP99 { name, case, arm, max_us } => {
                 let added = |arm: &Trial, direct: &Trial| arm.load.p99_us - direct.load.p99_us;
-                let added = paired(trials, case, (arm, DIRECT), Trial::worked, added);
+                let added = paired(trials, case, (arm, DIRECT), Trial::counts_for_latency, added);
                 let estimate = Estimate::of(&added);
                 Judged {
                     name: name.clone(),
@@ -125,8 +125,7 @@ impl Bars {
     }
 
     fn cpu(&self, trials: &[Trial], case: &str, arms: (&str, &str), max: f64) -> Judged {
-        let counts = |trial: &Trial| trial.worked() && trial.saturated();
-        let ratios = paired(trials, case, arms, counts, |arm, rival| arm.us_per_request / rival.us_per_request);
+        let ratios = paired(trials, case, arms, Trial::counts, |arm, rival| arm.us_per_request / rival.us_per_request);
         let estimate = Estimate::of(&ratios);
         Judged {
             name: String::new(),
@@ -138,7 +137,7 @@ impl Bars {
 
     fn tail(&self, trials: &[Trial], name: &str, case: &str, arms: (&str, &str)) -> Judged {
         let ratio = |value: fn(&Trial) -> f64| {
-            Estimate::of(&paired(trials, case, arms, Trial::worked, |arm, rival| value(arm) / value(rival)))
+            Estimate::of(&paired(trials, case, arms, Trial::counts_for_latency, |arm, rival| value(arm) / value(rival)))
         };
         let quantiles = [("p99", ratio(|trial| trial.load.p99_us)), ("p99.9", ratio(|trial| trial.load.p999_us))];
         let verdicts = quantiles.map(|(_, estimate)| self.verdict(estimate, |ratio| ratio.low <= 1.0));

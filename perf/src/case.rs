@@ -36,7 +36,10 @@ pub const CASES: &[Case] = &[
     plain("plain-1k-512", "1 KiB answers, 512 keep-alive connections", "/b1k", 512),
     plain("plain-10k-512", "10 KiB answers, 512 keep-alive connections", "/b10k", 512),
     plain("plain-100k-512", "100 KiB answers, 512 keep-alive connections", "/b100k", 512),
-    Case { mode: Mode::Close, ..plain("close-100b-64", "100 B answers, a connection per request, 64 at once", "/b100", 64) },
+    Case {
+        mode: Mode::Close,
+        ..plain("close-100b-64", "100 B answers, a connection per request, 64 at once", "/b100", 64)
+    },
     plain("fixed-100b-64", "100 B answered by the gateway itself, 64 keep-alive connections", LOCAL_PATH, 64),
     Case { mode: Mode::Upload, ..plain("upload-1m-64", "1 MiB uploads, 64 keep-alive connections", "/upload", 64) },
     Case {

@@ -179,7 +179,8 @@ impl Clients {
 
     /// Drops the connection once the ring knows nothing of it any more.
     fn end(&mut self, fd: RawFd) -> Option<Outcome> {
-        let connection = self.connections[fd as usize].take_if(|connection| connection.ended && connection.sends == 0)?;
+        let connection =
+            self.connections[fd as usize].take_if(|connection| connection.ended && connection.sends == 0)?;
         let as_planned = self.mode == Mode::Close && connection.answered && connection.broken.is_none();
         Some(match as_planned {
             true => Outcome::Closed,

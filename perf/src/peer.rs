@@ -36,7 +36,10 @@ pub struct Programs {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    Ringway { access_log: bool, shards: usize },
+    Ringway {
+        access_log: bool,
+        shards: usize,
+    },
     Nginx,
     Haproxy,
     Envoy,

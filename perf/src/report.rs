@@ -91,9 +91,8 @@ fn cpu_row(trials: &[Trial], case: &Case, arm: &str, runs: &[&Trial], worked: &[
     let ratio = if arm == OURS {
         "1".to_owned()
     } else {
-        let counts = |trial: &Trial| trial.worked() && trial.saturated();
-        let ratios =
-            paired(trials, case.name, (OURS, arm), counts, |ours, rival| ours.us_per_request / rival.us_per_request);
+        let ratio = |ours: &Trial, rival: &Trial| ours.us_per_request / rival.us_per_request;
+        let ratios = paired(trials, case.name, (OURS, arm), Trial::counts, ratio);
         Estimate::of(&ratios).map_or("-".to_owned(), |estimate| estimate_text(&estimate))
     };
     format!(
@@ -119,7 +118,9 @@ fn latency_table(text: &mut String, percent: u32, case: &str, trials: &[Trial]) 
     let rate = trials.iter().filter(|trial| trial.case == case).find_map(|trial| trial.rate).unwrap_or(0.0);
     line(
         text,
-        format_args!("\n### Latency at a constant {rate:.0} requests/s, {percent} % of the slowest's capacity (`{case}`)\n"),
+        format_args!(
+            "\n### Latency at a constant {rate:.0} requests/s, {percent} % of the slowest's capacity (`{case}`)\n"
+        ),
     );
     line(
         text,
@@ -133,8 +134,8 @@ fn latency_table(text: &mut String, percent: u32, case: &str, trials: &[Trial]) 
             continue;
         }
         let of = |value: fn(&Trial) -> f64| middle(&worked, value);
-        let added =
-            paired(trials, case, (arm, "direct"), Trial::worked, |arm, direct| arm.load.p99_us - direct.load.p99_us);
+        let added = |arm: &Trial, direct: &Trial| arm.load.p99_us - direct.load.p99_us;
+        let added = paired(trials, case, (arm, "direct"), Trial::counts_for_latency, added);
         let added = Estimate::of(&added).filter(|_| arm != "direct");
         line(
             text,

@@ -43,12 +43,26 @@ pub struct Chunk {
 
 #[derive(Debug)]
 pub enum Event {
-    Accepted { side: Side, socket: OwnedFd },
-    Received { side: Side, fd: RawFd, chunk: Chunk },
+    Accepted {
+        side: Side,
+        socket: OwnedFd,
+    },
+    Received {
+        side: Side,
+        fd: RawFd,
+        chunk: Chunk,
+    },
     /// The peer closed, or reading failed: no further `Received` for this socket.
-    Ended { side: Side, fd: RawFd },
+    Ended {
+        side: Side,
+        fd: RawFd,
+    },
     /// A send is over; if not `ok` the socket is broken and its `Ended` comes or came.
-    Sent { side: Side, fd: RawFd, ok: bool },
+    Sent {
+        side: Side,
+        fd: RawFd,
+        ok: bool,
+    },
 }
 
 /// How long a turn may wait when nothing is ready.

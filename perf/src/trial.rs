@@ -88,6 +88,16 @@ impl Trial {
         self.failed.is_none() && (self.steal > Self::STEAL_MAX || self.foreign > Self::FOREIGN_MAX)
     }
 
+    /// Fit for the comparison of CPU: a busy gateway that had its core to itself.
+    pub fn counts(&self) -> bool {
+        self.worked() && self.saturated() && !self.disturbed()
+    }
+
+    /// Fit for the comparison of latency.
+    pub fn counts_for_latency(&self) -> bool {
+        self.worked() && !self.disturbed()
+    }
+
     pub fn complaint(&self) -> Option<String> {
         let few = || format!("only {} requests", self.load.requests);
         match (&self.failed, self.load.errors) {

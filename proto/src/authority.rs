@@ -21,12 +21,13 @@ pub fn port_of(authority: &[u8]) -> Option<u16> {
 const PORT_DIGITS_MAX: usize = 5;
 
 /// Where the port's colon stands, or the end.
+#[inline]
 fn host_len(authority: &[u8]) -> usize {
     let from = match authority.first() {
-        Some(b'[') => memchr::memchr(b']', authority).unwrap_or(0),
+        Some(b'[') => authority.iter().position(|byte| *byte == b']').unwrap_or(0),
         _ => 0,
     };
-    memchr::memchr(b':', &authority[from..]).map_or(authority.len(), |at| from + at)
+    authority[from..].iter().position(|byte| *byte == b':').map_or(authority.len(), |at| from + at)
 }
 
 /// A host and perhaps a port, narrower than RFC 3986: names are letters, digits and `-._~` without empty labels. Userinfo,
@@ -43,17 +44,15 @@ fn is_valid_host(host: &[u8]) -> bool {
         let literal = literal.strip_suffix(b"]").and_then(|inside| str::from_utf8(inside).ok());
         return literal.is_some_and(|literal| literal.parse::<Ipv6Addr>().is_ok());
     }
+    // What came last: a dot needs something before it.
     let mut label_empty = true;
+    let mut valid = true;
     for byte in host {
-        match byte {
-            b'.' if label_empty => return false,
-            b'.' => label_empty = true,
-            b'-' | b'_' | b'~' => label_empty = false,
-            byte if byte.is_ascii_alphanumeric() => label_empty = false,
-            _ => return false,
-        }
+        let dot = *byte == b'.';
+        valid &= if dot { !label_empty } else { byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'~') };
+        label_empty = dot;
     }
-    !host.is_empty()
+    valid && !host.is_empty()
 }
 
 /// Same host (any case) and same port, where a missing port is the scheme's default.
@@ -90,9 +89,36 @@ mod tests {
             assert!(is_valid(good.as_bytes()), "{good}");
         }
         let bad = [
-            "", ":80", ".", ".a", "a..b", "a b", "a/b", "a?b", "a#b", "u@a", "a,b", "a;b", "a%41", "a\\b", "a:80x", "a:-1",
-            "a:65536", "a:000080", "a:80:80", "[::1", "::1", "[::1]x", "[::1%25lo]", "[v1.a]", "[]", "[1.2.3.4]", "a[::1]",
-            "gw\u{ff}", "a\0", "a]",
+            "",
+            ":80",
+            ".",
+            ".a",
+            "a..b",
+            "a b",
+            "a/b",
+            "a?b",
+            "a#b",
+            "u@a",
+            "a,b",
+            "a;b",
+            "a%41",
+            "a\\b",
+            "a:80x",
+            "a:-1",
+            "a:65536",
+            "a:000080",
+            "a:80:80",
+            "[::1",
+            "::1",
+            "[::1]x",
+            "[::1%25lo]",
+            "[v1.a]",
+            "[]",
+            "[1.2.3.4]",
+            "a[::1]",
+            "gw\u{ff}",
+            "a\0",
+            "a]",
         ];
         for bad in bad {
             assert!(!is_valid(bad.as_bytes()), "{bad}");

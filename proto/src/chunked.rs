@@ -254,28 +254,33 @@ impl Trailers {
             (true, true, _) | (true, false, [b'\r', ..]) => return Err(ChunkedError::Trailer(FieldError::BareCr)),
             _ => self.bytes.extend_from_slice(&buf[..used]),
         }
-        if self.bytes.ends_with(b"\n") { self.end_line()? };
+        if self.bytes.ends_with(b"\n") {
+            self.end_line()?
+        };
         Ok(used)
     }
 
     /// A whole line lies at the end of `bytes`: keeps or drops it.
     fn end_line(&mut self) -> Result<(), ChunkedError> {
-        let mut cursor = Cursor::at(0);
         let line = &self.bytes[self.line..];
-        let (name, value) = match cursor.step(line).map_err(ChunkedError::Trailer)? {
-            Line::Field { name, value } => (name, value),
-            // `take` has seen to the empty line, and a line that ends in LF is whole.
-            Line::End { .. } | Line::Partial => return Err(ChunkedError::Trailer(FieldError::BareCr)),
+        let mut found = None;
+        let take = |line: Line| -> Result<(), FieldError> {
+            found = Some(line);
+            Ok(())
+        };
+        let rest = Cursor::at(0).read(line, take).map_err(ChunkedError::Trailer)?;
+        // `take` has seen to the empty line, and a line that ends in LF is whole.
+        let (Some(Line { name, value, known }), None) = (found, rest) else {
+            return Err(ChunkedError::Trailer(FieldError::BareCr));
         };
         self.fields_seen += 1;
         if self.fields_seen > TRAILER_FIELDS_MAX {
             return Err(ChunkedError::TooManyTrailers);
         }
-        if !may_pass(name.of(line))? {
+        if !may_pass(known, name.of(line))? {
             self.bytes.truncate(self.line);
             return Ok(());
         }
-        let known = Known::of_token(name.of(line));
         let (name, value) = (name.moved(self.line), value.moved(self.line));
         self.fields.push(Field { name, value, known, nominated: false, twin: false });
         self.line = self.bytes.len();
@@ -285,8 +290,7 @@ impl Trailers {
 
 /// RFC 9110 6.5.1: nothing that frames, routes, authenticates or describes the message may come after it. All names we know
 /// are of these kinds but the few below; names we do not know (`grpc-status`, `Server-Timing`, digests) pass.
-fn may_pass(name: &[u8]) -> Result<bool, ChunkedError> {
-    let known = Known::of_token(name);
+fn may_pass(known: Known, name: &[u8]) -> Result<bool, ChunkedError> {
     let meant = if known == Known::Other { Known::twin_of(name) } else { known };
     match meant {
         Known::ContentLength | Known::TransferEncoding | Known::Host => Err(ChunkedError::FramingTrailer),

@@ -58,15 +58,19 @@ impl FieldError {
     }
 }
 
-/// What one step found.
+/// A field line without what this crate knows of its name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Line {
-    /// The buffer ends inside the line; the cursor knows where to go on.
-    Partial,
-    /// The empty line; what follows it is at `next`.
-    End { next: usize },
-    /// The line end is consumed, too.
-    Field { name: Span, value: Span },
+pub(crate) struct Line {
+    pub(crate) name: Span,
+    pub(crate) value: Span,
+    pub(crate) known: Known,
+}
+
+impl Line {
+    #[inline]
+    pub(crate) fn field(self, twin: bool) -> Field {
+        Field { name: self.name, value: self.value, known: self.known, nominated: false, twin }
+    }
 }
 
 /// Where the parser stands. Every byte is looked at once, however the input is cut.
@@ -76,65 +80,89 @@ pub(crate) struct Cursor {
     pub(crate) line: usize,
     /// Bytes before this one are known to be fine.
     pub(crate) scanned: usize,
-    /// Place of the line's colon; 0: not reached (a colon is never the first byte of a buffer).
+    /// Place of the line's colon; 0: not reached (a colon is never the first byte of a line).
     colon: usize,
+    /// Of the name before it.
+    known: Known,
 }
 
 impl Cursor {
-    pub(crate) fn at(line: usize) -> Self {
-        Self { line, scanned: line, colon: 0 }
-    }
-
-    /// Reads one line of `buf`.
     #[inline]
-    pub(crate) fn step(&mut self, buf: &[u8]) -> Result<Line, FieldError> {
-        if self.colon == 0 {
-            let end = scan::token_end(buf, self.scanned);
-            self.scanned = end;
-            match buf.get(end) {
-                None => return Ok(Line::Partial),
-                Some(b':') if end > self.line => {
-                    self.colon = end;
-                    self.scanned = end + 1;
-                }
-                Some(byte) => return self.no_name(buf, end, *byte),
-            }
-        }
-        let end = scan::value_end(buf, self.scanned);
-        self.scanned = end;
-        match line_end(buf, end) {
-            Ok(true) => {}
-            Ok(false) => return Ok(Line::Partial),
-            Err(error) => return Err(error),
-        }
-        let (mut from, mut to) = (self.colon + 1, end);
-        while from < to && matches!(buf[from], b' ' | b'\t') {
-            from += 1;
-        }
-        while from < to && matches!(buf[to - 1], b' ' | b'\t') {
-            to -= 1;
-        }
-        let name = Span::new(self.line, self.colon);
-        *self = Self::at(end + 2);
-        Ok(Line::Field { name, value: Span::new(from, to) })
+    pub(crate) fn at(line: usize) -> Self {
+        Self { line, scanned: line, colon: 0, known: Known::Other }
     }
 
-    /// The token ended at `end` without a colon: the empty line, or an error.
+    /// Gives on each line of `buf`, and returns the place behind the empty line; `None`: the buffer ends before it, and the
+    /// cursor knows where to go on.
+    #[inline]
+    pub(crate) fn read<E: From<FieldError>>(
+        &mut self,
+        buf: &[u8],
+        mut take: impl FnMut(Line) -> Result<(), E>,
+    ) -> Result<Option<usize>, E> {
+        // By value, so that the loop keeps it in registers.
+        let mut cursor = *self;
+        loop {
+            if cursor.colon == 0 {
+                let end = scan::name_end(buf, cursor.scanned);
+                cursor.scanned = end;
+                if buf.get(end) != Some(&b':') {
+                    *self = cursor;
+                    return Ok(self.no_name(buf, end)?);
+                }
+                cursor.known = name(&buf[cursor.line..end])?;
+                cursor.colon = end;
+                cursor.scanned = end + 1;
+            }
+            let end = scan::value_end(buf, cursor.scanned);
+            cursor.scanned = end;
+            if !line_end(buf, end)? {
+                *self = cursor;
+                return Ok(None);
+            }
+            let (mut from, mut to) = (cursor.colon + 1, end);
+            while from < to && matches!(buf[from], b' ' | b'\t') {
+                from += 1;
+            }
+            while from < to && matches!(buf[to - 1], b' ' | b'\t') {
+                to -= 1;
+            }
+            let (name, known) = (Span::new(cursor.line, cursor.colon), cursor.known);
+            cursor = Self::at(end + 2);
+            take(Line { name, value: Span::new(from, to), known })?;
+        }
+    }
+
+    /// The name ended at `end` without a colon: the empty line, or an error.
     #[cold]
-    fn no_name(&mut self, buf: &[u8], end: usize, byte: u8) -> Result<Line, FieldError> {
-        let first = end == self.line;
-        match byte {
-            b'\r' => match buf.get(end + 1) {
-                None => Ok(Line::Partial),
-                Some(b'\n') if first => Ok(Line::End { next: end + 2 }),
-                Some(b'\n') => Err(FieldError::MissingColon),
-                Some(_) => Err(FieldError::BareCr),
-            },
-            b'\n' => Err(FieldError::BareLf),
-            b':' => Err(FieldError::EmptyName),
-            b' ' | b'\t' if first => Err(FieldError::Folded),
+    fn no_name(&self, buf: &[u8], end: usize) -> Result<Option<usize>, FieldError> {
+        let Some(byte) = buf.get(end) else {
+            return Ok(None);
+        };
+        let name = &buf[self.line..end];
+        if !name.iter().all(|byte| scan::is_tchar(*byte)) {
+            return Err(FieldError::BadName);
+        }
+        match (byte, buf.get(end + 1)) {
+            (b'\r', None) => Ok(None),
+            (b'\r', Some(b'\n')) if name.is_empty() => Ok(Some(end + 2)),
+            (b'\r', Some(b'\n')) => Err(FieldError::MissingColon),
+            (b'\r', Some(_)) => Err(FieldError::BareCr),
+            (b'\n', _) => Err(FieldError::BareLf),
+            (b' ' | b'\t', _) if name.is_empty() => Err(FieldError::Folded),
             _ => Err(FieldError::BadName),
         }
+    }
+}
+
+/// Which name this is. A known one needs no other check: it was compared in full, but for the case of its letters.
+#[inline]
+fn name(name: &[u8]) -> Result<Known, FieldError> {
+    match Known::of_token(name) {
+        Known::Other if scan::is_token(name) => Ok(Known::Other),
+        Known::Other if name.is_empty() => Err(FieldError::EmptyName),
+        Known::Other => Err(FieldError::BadName),
+        known => Ok(known),
     }
 }
 
@@ -160,35 +188,49 @@ pub(crate) fn find(fields: &[Field], known: Known) -> Option<&Field> {
 mod tests {
     use super::*;
 
-    /// One line, given whole and given byte by byte.
-    fn read(line: &[u8]) -> Result<Line, FieldError> {
-        let whole = Cursor::at(0).step(line);
-        let mut cursor = Cursor::at(0);
-        let mut cut = Ok(Line::Partial);
-        for len in 0..=line.len() {
-            cut = cursor.step(&line[..len]);
-            if cut != Ok(Line::Partial) {
-                break;
+    #[derive(Debug, PartialEq)]
+    enum Read {
+        Partial,
+        End(usize),
+        Fields(Vec<(String, String)>),
+    }
+
+    /// The lines of `input`, given whole and given byte by byte.
+    fn read(input: &[u8]) -> Result<Read, FieldError> {
+        let [whole, cut] = [vec![input.len()], (0..=input.len()).collect()].map(|lengths| {
+            let mut cursor = Cursor::at(0);
+            let mut fields = Vec::new();
+            let text = |span: Span| String::from_utf8_lossy(span.of(input)).into_owned();
+            for len in lengths {
+                let take = |line: Line| -> Result<(), FieldError> {
+                    fields.push((text(line.name), text(line.value)));
+                    Ok(())
+                };
+                if let Some(next) = cursor.read(&input[..len], take)? {
+                    return Ok(Read::End(next));
+                }
             }
-        }
-        assert_eq!(whole, cut, "{line:?}");
+            Ok(if fields.is_empty() { Read::Partial } else { Read::Fields(fields) })
+        });
+        assert_eq!(whole, cut, "{input:?}");
         whole
     }
 
     #[test]
-    fn value_is_trimmed() {
-        let line = b"ab: \t x y \t\r\n";
-        let Ok(Line::Field { name, value }) = read(line) else { panic!() };
-        assert_eq!((name.of(line), value.of(line)), (&b"ab"[..], &b"x y"[..]));
-        let Ok(Line::Field { value, .. }) = read(b"a: \t \r\n") else { panic!() };
-        assert!(value.is_empty());
+    fn values_are_trimmed() {
+        let field = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let fields = vec![field("ab", "x y"), field("c", ""), field("D", "e")];
+        assert_eq!(read(b"ab: \t x y \t\r\nc: \t \r\nD:e\r\n"), Ok(Read::Fields(fields)));
     }
 
     #[test]
     fn each_fault_has_its_own_error() {
-        assert_eq!(read(b"\r\n"), Ok(Line::End { next: 2 }));
-        assert_eq!(read(b"a: b"), Ok(Line::Partial));
-        assert_eq!(read(b"a: b\r"), Ok(Line::Partial));
+        assert_eq!(read(b"\r\n"), Ok(Read::End(2)));
+        assert_eq!(read(b"a: b"), Ok(Read::Partial));
+        assert_eq!(read(b"a: b\r"), Ok(Read::Partial));
+        assert_eq!(read(b"a(b"), Ok(Read::Partial));
+        assert_eq!(read(b"a(b\r\n"), Err(FieldError::BadName));
+        assert_eq!(read(b"a(b: c\r\n"), Err(FieldError::BadName));
         assert_eq!(read(b"a b: c\r\n"), Err(FieldError::BadName));
         assert_eq!(read(b"a : c\r\n"), Err(FieldError::BadName));
         assert_eq!(read(b"a\x85: c\r\n"), Err(FieldError::BadName));

@@ -2,7 +2,7 @@
 //! All of request smuggling is refused here and in the line grammar (`field`); every doubt is an error, never a guess.
 
 use crate::authority;
-use crate::field::Field;
+use crate::field::{Field, Line};
 use crate::known::Known;
 use crate::method::{Method, Version};
 use crate::scan;
@@ -122,16 +122,11 @@ pub(crate) struct Framing {
 impl Framing {
     /// Takes note of one field; says whether it is a twin.
     #[inline]
-    pub(crate) fn take(
-        &mut self,
-        side: Side,
-        version: Version,
-        (known, name): (Known, &[u8]),
-        (span, value): (Span, &[u8]),
-    ) -> Result<bool, FramingError> {
-        match known {
-            Known::Other => return self.look_alike(side, name),
-            Known::Host if side == Side::Client => self.take_host(span, value)?,
+    pub(crate) fn take(&mut self, side: Side, version: Version, buf: &[u8], line: Line) -> Result<bool, FramingError> {
+        let value = line.value.of(buf);
+        match line.known {
+            Known::Other => return self.look_alike(side, line.name.of(buf)),
+            Known::Host if side == Side::Client => self.take_host(line.value, value)?,
             Known::ContentLength => self.take_content_length(value)?,
             Known::TransferEncoding => self.take_transfer_encoding(version, value)?,
             Known::Connection => self.take_connection(value)?,
@@ -197,6 +192,16 @@ impl Framing {
     }
 
     fn take_connection(&mut self, value: &[u8]) -> Result<(), FramingError> {
+        // Nearly all there is.
+        if value.eq_ignore_ascii_case(b"keep-alive") {
+            self.connection_options += 1;
+            self.keep_alive = true;
+            return if self.connection_options > CONNECTION_OPTIONS_MAX {
+                Err(FramingError::BadConnection)
+            } else {
+                Ok(())
+            };
+        }
         for option in scan::list(value) {
             self.connection_options += 1;
             if self.connection_options > CONNECTION_OPTIONS_MAX || !scan::is_token(option) {

@@ -169,7 +169,11 @@ fn decode(raw: &[u8], out: &mut Vec<u8>) -> Result<(), PathError> {
             if is_overlong(before, value) {
                 return Err(PathError::Overlong);
             }
-            if is_unreserved(value) { out.push(value) } else { push_encoded(out, value) }
+            if is_unreserved(value) {
+                out.push(value)
+            } else {
+                push_encoded(out, value)
+            }
             before = value;
             rest = &rest[3..];
             continue;

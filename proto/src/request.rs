@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::field::{self, Cursor, Field, FieldError, Line};
+use crate::field::{self, Cursor, Field, FieldError};
 use crate::framing::{Body, Framing, FramingError, Side};
 use crate::known::Known;
 use crate::method::{Method, Version};
@@ -112,41 +112,25 @@ impl RequestHead {
         if self.phase != Phase::Fields && self.request_line(buf, limits)? == Progress::Partial {
             return Ok(Progress::Partial);
         }
-        // On the stack, so that the loop keeps them in registers.
-        let mut cursor = self.cursor;
-        let next = loop {
-            match cursor.step(buf).map_err(RequestError::Field)? {
-                Line::Field { name, value } => {
-                    if self.fields.len() >= limits.fields_max {
-                        return Err(RequestError::TooManyFields);
-                    }
-                    self.take(buf, name, value)?;
-                }
-                Line::End { next } => break next,
-                Line::Partial => {
-                    self.cursor = cursor;
-                    return Ok(Progress::Partial);
-                }
+        let (version, fields, framing) = (self.version, &mut self.fields, &mut self.framing);
+        let next = self.cursor.read(buf, |line| {
+            if fields.len() >= limits.fields_max {
+                return Err(RequestError::TooManyFields);
             }
-        };
-        self.finish(buf, next)?;
-        Ok(Progress::Complete)
-    }
-
-    #[inline]
-    fn take(&mut self, buf: &[u8], name: Span, value: Span) -> Result<(), RequestError> {
-        let spelled = name.of(buf);
-        let known = Known::of_token(spelled);
-        let twin = self.framing.take(Side::Client, self.version, (known, spelled), (value, value.of(buf)));
-        let twin = twin.map_err(RequestError::Framing)?;
-        self.fields.push(Field { name, value, known, nominated: false, twin });
-        Ok(())
+            let twin = framing.take(Side::Client, version, buf, line)?;
+            fields.push(line.field(twin));
+            Ok(())
+        })?;
+        match next {
+            Some(next) => self.finish(buf, next).map(|()| Progress::Complete),
+            None => Ok(Progress::Partial),
+        }
     }
 
     /// The head is whole: what its fields mean together.
     fn finish(&mut self, buf: &[u8], next: usize) -> Result<(), RequestError> {
         let authority = self.framing.authority(buf, self.version, self.target_authority);
-        self.authority = authority.map_err(RequestError::Framing)?;
+        self.authority = authority?;
         self.body = self.framing.request_body();
         self.keep_alive = self.framing.persists(self.version);
         self.upgrade = self.framing.upgrades(self.version) && matches!(self.body, Body::None | Body::Length(0));
@@ -342,6 +326,18 @@ impl fmt::Display for RequestError {
 }
 
 impl std::error::Error for RequestError {}
+
+impl From<FieldError> for RequestError {
+    fn from(error: FieldError) -> Self {
+        Self::Field(error)
+    }
+}
+
+impl From<FramingError> for RequestError {
+    fn from(error: FramingError) -> Self {
+        Self::Framing(error)
+    }
+}
 
 #[cfg(test)]
 mod tests;

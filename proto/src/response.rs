@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::field::{self, Cursor, Field, FieldError, Line};
+use crate::field::{self, Cursor, Field, FieldError};
 use crate::framing::{Body, Framing, FramingError, Side};
 use crate::known::Known;
 use crate::method::{Method, Version};
@@ -94,34 +94,20 @@ impl ResponseHead {
         if self.phase != Phase::Fields && self.status_line(buf)? == Progress::Partial {
             return Ok(Progress::Partial);
         }
-        let mut cursor = self.cursor;
-        let next = loop {
-            match cursor.step(buf).map_err(ResponseError::Field)? {
-                Line::Field { name, value } => {
-                    if self.fields.len() >= limits.fields_max {
-                        return Err(ResponseError::TooManyFields);
-                    }
-                    self.take(buf, name, value)?;
-                }
-                Line::End { next } => break next,
-                Line::Partial => {
-                    self.cursor = cursor;
-                    return Ok(Progress::Partial);
-                }
+        let (version, fields, framing) = (self.version, &mut self.fields, &mut self.framing);
+        let next = self.cursor.read(buf, |line| {
+            if fields.len() >= limits.fields_max {
+                return Err(ResponseError::TooManyFields);
             }
+            let twin = framing.take(Side::Origin, version, buf, line)?;
+            fields.push(line.field(twin));
+            Ok(())
+        })?;
+        let Some(next) = next else {
+            return Ok(Progress::Partial);
         };
         self.finish(buf, next, method);
         Ok(Progress::Complete)
-    }
-
-    #[inline]
-    fn take(&mut self, buf: &[u8], name: Span, value: Span) -> Result<(), ResponseError> {
-        let spelled = name.of(buf);
-        let known = Known::of_token(spelled);
-        let twin = self.framing.take(Side::Origin, self.version, (known, spelled), (value, value.of(buf)));
-        let twin = twin.map_err(ResponseError::Framing)?;
-        self.fields.push(Field { name, value, known, nominated: false, twin });
-        Ok(())
     }
 
     fn finish(&mut self, buf: &[u8], next: usize, method: Method) {
@@ -226,3 +212,15 @@ impl fmt::Display for ResponseError {
 }
 
 impl std::error::Error for ResponseError {}
+
+impl From<FieldError> for ResponseError {
+    fn from(error: FieldError) -> Self {
+        Self::Field(error)
+    }
+}
+
+impl From<FramingError> for ResponseError {
+    fn from(error: FramingError) -> Self {
+        Self::Framing(error)
+    }
+}

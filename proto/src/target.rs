@@ -2,6 +2,7 @@
 
 use crate::authority;
 use crate::method::Method;
+use crate::scan;
 use crate::span::Span;
 
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash, Debug)]
@@ -69,13 +70,9 @@ impl Target {
 
     fn with_path(buf: &[u8], form: TargetForm, whole: Span, path: usize) -> Self {
         let end = usize::from(whole.end);
-        match memchr::memchr(b'?', &buf[path..end]) {
-            Some(at) => {
-                let query = Some(Span::new(path + at + 1, end));
-                Self { form, whole, path: Span::new(path, path + at), query }
-            }
-            None => Self { form, whole, path: Span::new(path, end), query: None },
-        }
+        let mark = scan::byte_end(&buf[..end], path, b'?');
+        let query = (mark < end).then(|| Span::new(mark + 1, end));
+        Self { form, whole, path: Span::new(path, mark), query }
     }
 }
 

@@ -5,17 +5,16 @@ use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
-use ringway_proto::{Known, Progress};
+use ringway_proto::{Field, Known, Method, Progress, Version};
 
 use super::{After, Connection, Counted, reply, tunnel};
 use crate::exchange::{Exchange, Refusal};
 use crate::net::Stream;
 use crate::observe::core_meters::{add, sub};
-use crate::observe::{Flag, Line, Observation};
+use crate::observe::{CoreLog, Flag, Line, Observation};
 use crate::pipeline::{self, Serving, client_of};
-use crate::plan::ListenerPlan;
 use crate::shard::{Shard, Stage};
 
 /// What a closing connection may still send before it is cut, and for how long.
@@ -74,22 +73,23 @@ async fn one_request(shard: &Rc<Shard>, client: &Stream, connection: &Connection
     let listener = &adopted.plan.listeners[index as usize];
     let serving = Serving { shard, adopted: &adopted, listener, listener_index: index, client, connection };
     let mut open = OpenRequest::new(&serving);
-    let after = match read_head(&serving, &mut open.exchange).await {
+    let after = match read_head(&serving, open.exchange()).await {
         Ok(true) => {
-            let x = &mut open.exchange;
+            let x = open.exchange();
             let theirs = x.request.find(Known::XRequestId).map(|field| field.value.of(x.request_bytes.bytes()));
             if !theirs.is_some_and(|theirs| x.id.accept(theirs)) {
                 shard.ids.fill(&mut x.id);
             }
-            pipeline::handle(&serving, &mut open.exchange).await
+            pipeline::handle(&serving, x).await
         }
         Ok(false) => {
             open.nothing_came = true;
             After::Close
         }
         Err(refusal) => {
-            shard.ids.fill(&mut open.exchange.id);
-            reply::refuse(&serving, &mut open.exchange, refusal).await
+            let x = open.exchange();
+            shard.ids.fill(&mut x.id);
+            reply::refuse(&serving, x, refusal).await
         }
     };
     connection.requests.set(connection.requests.get() + 1);
@@ -142,7 +142,8 @@ async fn linger(shard: &Shard, stream: &Stream) {
 /// A request being served: whatever ends it, a panic too, it is counted, logged and its memory goes back.
 struct OpenRequest<'a> {
     serving: &'a Serving<'a>,
-    exchange: Box<Exchange>,
+    /// Always there until the drop gives it back.
+    exchange: Option<Box<Exchange>>,
     finished: bool,
     /// The client ended before its request was whole, which is no request.
     nothing_came: bool,
@@ -152,49 +153,110 @@ impl<'a> OpenRequest<'a> {
     fn new(serving: &'a Serving<'a>) -> OpenRequest<'a> {
         add(&serving.shard.meters.core.requests_open, 1);
         let exchange = serving.shard.exchange(serving.shard.net.reaped_at());
-        OpenRequest { serving, exchange, finished: false, nothing_came: false }
+        OpenRequest { serving, exchange: Some(exchange), finished: false, nothing_came: false }
     }
 
-    fn note(&mut self) {
-        let (shard, x) = (self.serving.shard, &mut self.exchange);
-        if !self.finished {
-            x.record.blame(Flag::Panic, "a defect of the gateway ended this request");
-        }
-        let total_ns = shard.net.now().saturating_duration_since(x.record.started).as_nanos() as u64;
-        let seen = Observation {
-            method: method_index(x),
-            status: x.record.status,
-            source: x.record.source,
-            flag: x.record.flag,
-            total_ns,
-            origin_wait_ns: x.record.origin_wait_ns,
-            bytes_in: x.record.bytes_in,
-            bytes_out: x.record.bytes_out,
-        };
-        match x.record.flag {
-            Flag::ClientGone => add(&shard.meters.core.client_aborts, 1),
-            Flag::ClientTimeout => add(&shard.meters.core.client_timeouts, 1),
-            _ => {}
-        }
-        let meter = shard.meters.route(x.record.route.unwrap_or(crate::observe::NO_ROUTE));
-        shard.meters.record(&meter, &seen);
-        if let Some(mut log) = shard.log() {
-            let line = log_line(self.serving, x, &seen);
-            if !log.log(&line) {
-                add(&shard.meters.core.access_log_dropped, 1);
-            }
-        }
+    fn exchange(&mut self) -> &mut Exchange {
+        self.exchange.as_mut().expect("only the drop takes it")
     }
 }
 
 impl Drop for OpenRequest<'_> {
     fn drop(&mut self) {
-        if !self.nothing_came {
-            self.note();
-        }
         let shard = self.serving.shard;
         sub(&shard.meters.core.requests_open, 1);
-        let spent = std::mem::replace(&mut self.exchange, shard.exchange(shard.net.reaped_at()));
-        shard.keep_exchange(spent);
+        let Some(mut exchange) = self.exchange.take() else { return };
+        if !self.finished {
+            exchange.record.blame(Flag::Panic, "a defect of the gateway ended this request");
+        }
+        if !self.nothing_came {
+            note(self.serving, &exchange);
+        }
+        shard.keep_exchange(exchange);
     }
+}
+
+/// Counts and logs a request that is over.
+fn note(serving: &Serving<'_>, x: &Exchange) {
+    let (shard, record) = (serving.shard, &x.record);
+    let total = shard.net.now().saturating_duration_since(record.started);
+    let seen = Observation {
+        method: method_index(x.request.method),
+        status: record.status,
+        source: record.source,
+        flag: record.flag,
+        total_ns: total.as_nanos() as u64,
+        origin_wait_ns: record.origin_wait_ns,
+        bytes_in: record.bytes_in,
+        bytes_out: record.bytes_out,
+    };
+    match record.flag {
+        Flag::ClientGone => add(&shard.meters.core.client_aborts, 1),
+        Flag::ClientTimeout => add(&shard.meters.core.client_timeouts, 1),
+        _ => {}
+    }
+    let meter = shard.meters.route(record.route.unwrap_or(crate::observe::NO_ROUTE));
+    shard.meters.record(&meter, &seen);
+    if let Some(mut log) = shard.log()
+        && !log_line(serving, x, &seen, &mut log)
+    {
+        add(&shard.meters.core.access_log_dropped, 1);
+    }
+}
+
+/// Index into the meters' methods.
+fn method_index(method: Method) -> u8 {
+    match method {
+        Method::Get => 0,
+        Method::Head => 1,
+        Method::Post => 2,
+        Method::Put => 3,
+        Method::Delete => 4,
+        Method::Patch => 5,
+        Method::Options => 6,
+        Method::Connect => 7,
+        Method::Trace => 8,
+        Method::Other => crate::observe::meters::METHOD_OTHER,
+    }
+}
+
+/// False if the line was dropped.
+fn log_line(serving: &Serving<'_>, x: &Exchange, seen: &Observation, log: &mut CoreLog) -> bool {
+    let (record, head, bytes) = (&x.record, &x.request, x.request_bytes.bytes());
+    let plan = &serving.adopted.plan;
+    let value = |known| head.find(known).map(|field| field.value.of(bytes));
+    let header = |name: &str| {
+        let named = |field: &&Field| field.name.of(bytes).eq_ignore_ascii_case(name.as_bytes());
+        head.fields.iter().find(named).map(|field| field.value.of(bytes))
+    };
+    let wall = serving.shard.wall_time(record.started);
+    log.log(&Line {
+        unix_ns: wall.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64,
+        duration_ns: seen.total_ns,
+        method: head.method_span.of(bytes),
+        path: head.target.path.of(bytes),
+        query: head.target.query.map(|query| query.of(bytes)),
+        version: if head.version == Version::Http10 { "1.0" } else { "1.1" },
+        host: Some(head.authority.of(bytes)).filter(|host| !host.is_empty()),
+        status: record.status,
+        request_body_bytes: record.bytes_in,
+        response_body_bytes: record.bytes_out,
+        peer: serving.connection.peer,
+        client: client_of(serving, x),
+        user: None,
+        user_agent: value(Known::UserAgent),
+        referrer: value(Known::Referer),
+        request_id: x.id.as_bytes(),
+        route: record.route.map(|id| plan.routes[id as usize].name.as_str()),
+        cluster: record.cluster.map(|index| plan.clusters[index].config.name.as_str()),
+        endpoint: record.endpoint.as_deref(),
+        answered_by: record.source,
+        flag: record.flag,
+        reason: record.reason.as_deref(),
+        attempts: record.attempts,
+        generation: plan.generation,
+        overhead_ns: seen.total_ns.saturating_sub(seen.origin_wait_ns),
+        origin_ns: seen.origin_wait_ns,
+        header: &header,
+    })
 }

@@ -109,8 +109,7 @@ impl BodyReader {
                 Ok(Some(piece))
             }
             Framing::Chunked(decoder) => {
-                let (consumed, step) =
-                    decoder.step(&chunk).map_err(|error| BodyError::Malformed(error.code()))?;
+                let (consumed, step) = decoder.step(&chunk).map_err(|error| BodyError::Malformed(error.code()))?;
                 let mut piece = None;
                 if let Step::Data(range) = &step {
                     let mut data = chunk.clone();

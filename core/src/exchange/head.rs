@@ -6,7 +6,7 @@ use ringway_proto::{Body, Field, Known, Method, RequestHead, ResponseHead, Versi
 use super::edits::HeaderEdits;
 
 /// What a request to an origin says besides what the client said.
-pub struct Forwarding<'a> {
+pub struct Forwarding<'a, 'p> {
     /// Path and query that the origin sees.
     pub path: &'a [u8],
     pub host: &'a [u8],
@@ -18,11 +18,11 @@ pub struct Forwarding<'a> {
     /// What `strip_prefix` took.
     pub stripped: &'a [u8],
     pub request_id: &'a [u8],
-    pub edits: &'a HeaderEdits<'a>,
+    pub edits: &'a HeaderEdits<'p>,
 }
 
 /// Writes the request's head as the origin gets it.
-pub fn write_request_head(out: &mut Vec<u8>, head: &RequestHead, bytes: &[u8], say: &Forwarding<'_>) {
+pub fn write_request_head(out: &mut Vec<u8>, head: &RequestHead, bytes: &[u8], say: &Forwarding<'_, '_>) {
     out.extend_from_slice(head.method_span.of(bytes));
     out.push(b' ');
     write_target(out, head, bytes, say.path);
@@ -78,7 +78,7 @@ fn write_target(out: &mut Vec<u8>, head: &RequestHead, bytes: &[u8], path: &[u8]
     }
 }
 
-fn passes_to_origin(field: &Field, head: &RequestHead, say: &Forwarding<'_>) -> bool {
+fn passes_to_origin(field: &Field, head: &RequestHead, say: &Forwarding<'_, '_>) -> bool {
     if field.known == Known::Other {
         return !field.nominated && !field.twin;
     }
@@ -138,18 +138,18 @@ fn write_edits(out: &mut Vec<u8>, edits: &HeaderEdits<'_>) {
 }
 
 /// What an answer to a client says besides what the origin said.
-pub struct AnswerHead<'a> {
+pub struct AnswerHead<'a, 'p> {
     /// How its body is framed for the client.
     pub body: Body,
     pub client: Version,
     pub keep_alive: bool,
     /// `Date`, if the origin sent none.
     pub date: &'a [u8],
-    pub edits: &'a HeaderEdits<'a>,
+    pub edits: &'a HeaderEdits<'p>,
 }
 
 /// Writes the answer's head as the client gets it.
-pub fn write_answer_head(out: &mut Vec<u8>, head: &ResponseHead, bytes: &[u8], say: &AnswerHead<'_>) {
+pub fn write_answer_head(out: &mut Vec<u8>, head: &ResponseHead, bytes: &[u8], say: &AnswerHead<'_, '_>) {
     write_status(out, head, bytes);
     let mut dated = false;
     for field in &head.fields {
@@ -206,7 +206,7 @@ fn status_digits(status: u16) -> [u8; 3] {
     [status / 100, status / 10 % 10, status % 10].map(|digit| b'0' + digit as u8)
 }
 
-fn passes_to_client(field: &Field, head: &ResponseHead, say: &AnswerHead<'_>) -> bool {
+fn passes_to_client(field: &Field, head: &ResponseHead, say: &AnswerHead<'_, '_>) -> bool {
     if field.nominated || field.twin {
         return false;
     }

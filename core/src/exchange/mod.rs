@@ -15,11 +15,13 @@ use std::rc::Rc;
 pub use body::{BodyError, BodyReader};
 pub use edits::{HeaderEdit, HeaderEdits};
 pub use forwarded::{Hop, client_address, write_hop};
-pub use head::{AnswerHead, Forwarding, max_forwards, write_answer_head, write_connection, write_interim_head, write_request_head};
+pub use head::{
+    AnswerHead, Forwarding, max_forwards, write_answer_head, write_connection, write_interim_head, write_request_head,
+};
 pub use head_buffer::HeadBuffer;
 pub use pump::{Encoding, Pump, PumpError};
-pub use refusal::Refusal;
 use quanta::Instant;
+pub use refusal::Refusal;
 pub use request_id::{RequestId, RequestIds};
 use ringway_proto::{NormalPath, RequestHead, ResponseHead};
 
@@ -35,6 +37,8 @@ pub struct Exchange {
     pub path: NormalPath,
     pub captures: Captures,
     pub id: RequestId,
+    /// Some of the request's body may have been read.
+    pub body_taken: bool,
     pub record: Record,
 }
 
@@ -71,6 +75,7 @@ impl Exchange {
             path: NormalPath::new(),
             captures: Captures::default(),
             id: RequestId::default(),
+            body_taken: false,
             record: Record::new(now),
         })
     }
@@ -81,6 +86,7 @@ impl Exchange {
         self.request_bytes.clear();
         self.clear_answer();
         self.id.clear();
+        self.body_taken = false;
         self.record = Record::new(now);
     }
 

@@ -91,7 +91,7 @@ impl CoreGauge {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(ringway_loom)))]
 mod tests {
     use super::*;
 

@@ -118,8 +118,8 @@ impl<M> Receiver<M> {
     }
 }
 
-#[cfg(all(test, loom))]
+#[cfg(all(test, ringway_loom))]
 mod model_tests;
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(ringway_loom)))]
 mod tests;

@@ -132,7 +132,7 @@ impl<P: Send + Sync + 'static, S: Send + 'static> Message for ToControl<P, S> {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(ringway_loom)))]
 mod tests {
     use super::*;
 

@@ -8,7 +8,7 @@ mod doorbell;
 pub mod gauge;
 pub mod inbox;
 pub mod message;
-#[cfg(loom)]
+#[cfg(ringway_loom)]
 mod model;
 pub mod policy;
 pub mod port;

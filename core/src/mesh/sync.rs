@@ -1,15 +1,16 @@
-//! The primitives the lock-free files are written against: the real ones, or loom's under `--cfg loom`. No logic.
+//! The primitives the lock-free files are written against: the real ones, or loom's under `--cfg ringway_loom`. No logic.
 //!
 //! Two files use it: `mesh/inbox.rs` and `observe/log_ring.rs`. Whoever writes a third thing that two threads touch
-//! imports from here too, so that it can be model-checked.
+//! imports from here too, so that it can be model-checked. The flag is our own and not the usual `loom`, since that one
+//! takes `tokio::net` away from the whole build.
 
-#[cfg(not(loom))]
+#[cfg(not(ringway_loom))]
 pub(crate) use real::*;
 
-#[cfg(loom)]
+#[cfg(ringway_loom)]
 pub(crate) use checked::*;
 
-#[cfg(not(loom))]
+#[cfg(not(ringway_loom))]
 mod real {
     pub(crate) use crate::mesh::doorbell::Doorbell;
     pub(crate) use crossbeam_queue::ArrayQueue as Queue;
@@ -17,7 +18,7 @@ mod real {
     pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 }
 
-#[cfg(loom)]
+#[cfg(ringway_loom)]
 mod checked {
     pub(crate) use crate::mesh::model::{Doorbell, Queue};
     pub(crate) use loom::sync::Arc;

@@ -66,8 +66,12 @@ impl Epoll {
         // SAFETY: the pointer and the length are those of the vector's spare capacity; the kernel fills at most
         // EVENTS_MAX entries, and exactly `count` of them are taken as filled.
         let count = unsafe {
-            let count =
-                libc::epoll_wait(self.fd.as_raw_fd(), events.as_mut_ptr(), events.capacity().min(EVENTS_MAX) as i32, timeout);
+            let count = libc::epoll_wait(
+                self.fd.as_raw_fd(),
+                events.as_mut_ptr(),
+                events.capacity().min(EVENTS_MAX) as i32,
+                timeout,
+            );
             events.set_len(count.max(0) as usize);
             count
         };
@@ -183,7 +187,8 @@ impl Epoll {
         while op.load() {
             op.prepare();
             // SAFETY: `prepare` has just pointed the message at bytes that `op` owns.
-            let sent = unsafe { libc::sendmsg(socket.fd, &raw const op.message, libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT) };
+            let sent =
+                unsafe { libc::sendmsg(socket.fd, &raw const op.message, libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT) };
             if sent >= 0 {
                 tx.queued_bytes = tx.queued_bytes.saturating_sub(sent as usize);
                 op.taken(sent as usize, &net.buffers);

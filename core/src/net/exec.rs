@@ -57,6 +57,20 @@ pub fn spawn(task: impl Future<Output = ()> + 'static) {
     });
 }
 
+/// Wakes every task of this core: each looks again at what it waits for.
+pub fn wake_all() {
+    TASKS.with(|tasks| {
+        let mut slots = tasks.slots.borrow_mut();
+        let mut ready = tasks.ready.borrow_mut();
+        for (slot, entry) in slots.iter_mut().enumerate() {
+            if entry.task.is_some() && !entry.queued {
+                entry.queued = true;
+                ready.push_back(Id { slot: slot as u32, generation: entry.generation });
+            }
+        }
+    });
+}
+
 /// Tasks that have not ended.
 pub fn alive() -> usize {
     TASKS.with(|tasks| tasks.alive.get())

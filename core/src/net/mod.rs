@@ -20,7 +20,7 @@ mod wheel;
 
 pub use address::{Address, Peer};
 pub use buffers::{Buffers, Chunk};
-pub use exec::{alive, panics, spawn};
+pub use exec::{alive, panics, spawn, wake_all};
 pub use reactor::{EngineKind, Net, NetLimits, Turn};
 pub use sleep::Sleep;
 pub use stream::{Acceptor, Stream, Watch};

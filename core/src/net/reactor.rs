@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::task::Waker;
 use std::time::Duration;
@@ -12,11 +12,11 @@ use quanta::{Clock, Instant};
 use super::address::Address;
 use super::buffers::Buffers;
 use super::epoll::Epoll;
+use super::exec;
 use super::socket::{Accept, Entry, Key, NEVER, Readable, SendOp, Socket, Tx};
 use super::stream::{Acceptor, Stream, Watch};
 use super::uring::Uring;
 use super::wheel::Wheel;
-use super::exec;
 
 /// Send operations kept for reuse; more are freed when done.
 const SEND_OPS_KEPT_MAX: usize = 1024;
@@ -351,13 +351,13 @@ impl Net {
         Ok(Acceptor::new(self.clone(), accept))
     }
 
-    /// Watches a descriptor (an eventfd) that stays the caller's.
+    /// Watches a descriptor (an eventfd) that stays the caller's and open for as long as it is watched.
     ///
     /// # Errors
     /// The engine's, when the descriptor cannot be registered.
-    pub fn watch(self: &Rc<Self>, fd: &impl AsRawFd) -> io::Result<Watch> {
+    pub fn watch(self: &Rc<Self>, fd: RawFd) -> io::Result<Watch> {
         let readable = Rc::new(Readable {
-            fd: fd.as_raw_fd(),
+            fd,
             key: Cell::new(Key { slot: 0, generation: 0 }),
             ready: Cell::new(false),
             armed: Cell::new(false),

@@ -295,7 +295,7 @@ fn an_eventfd_wakes_a_task_each_time() {
             assert!(raw >= 0);
             // SAFETY: just made, ours.
             let file = unsafe { <std::fs::File as std::os::fd::FromRawFd>::from_raw_fd(raw) };
-            let watch = net.watch(&file).unwrap();
+            let watch = net.watch(raw).unwrap();
             for _ in 0..3 {
                 let other = file.try_clone().unwrap();
                 std::thread::spawn(move || (&other).write_all(&1_u64.to_ne_bytes()).unwrap());

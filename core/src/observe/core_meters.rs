@@ -129,7 +129,7 @@ impl CoreSnapshot {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(ringway_loom)))]
 mod tests {
     use super::*;
     use std::collections::HashSet;

@@ -123,7 +123,7 @@ pub fn markdown() -> String {
     page
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(ringway_loom)))]
 mod tests {
     use super::*;
     use std::collections::HashSet;

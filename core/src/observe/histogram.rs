@@ -158,7 +158,7 @@ impl HistogramSnapshot {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(ringway_loom)))]
 mod tests {
     use super::*;
 

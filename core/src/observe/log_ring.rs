@@ -117,7 +117,7 @@ impl LineReceiver {
     }
 }
 
-#[cfg(all(test, loom))]
+#[cfg(all(test, ringway_loom))]
 mod model_tests {
     use super::*;
     use loom::thread;
@@ -147,7 +147,7 @@ mod model_tests {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(ringway_loom)))]
 mod tests {
     use super::*;
     use std::thread;

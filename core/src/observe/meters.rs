@@ -348,5 +348,5 @@ impl ComboTable {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(ringway_loom)))]
 mod tests;

@@ -307,5 +307,5 @@ impl Write for Escaped<'_> {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(ringway_loom)))]
 mod tests;

@@ -94,8 +94,26 @@ impl<'a> Names<'a> {
 
 const _: () = assert!(LITERAL_BYTES_MAX <= 255 && HOST_BYTES_MAX <= 255 && NODES_MAX * 256 <= 1 << 32);
 
+const ODD: u64 = 0x9E37_79B9_7F4A_7C15; // 2^64 / golden ratio
+
 /// The upper bits choose the slot: multiplying carries every bit of hash and parent there.
 fn key(parent: u32, hash: u64) -> u64 {
-    const ODD: u64 = 0x9E37_79B9_7F4A_7C15; // 2^64 / golden ratio
     (hash ^ u64::from(parent).wrapping_mul(ODD)).wrapping_mul(ODD)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_equal_key_of_another_parent_is_no_match() {
+        let hasher = ahash::RandomState::new();
+        let edges = Edges::new([Edge { parent: 1, name: b"a", child: 7 }].into_iter(), &hasher);
+        let hash = hasher.hash_one(&b"a"[..]);
+        assert_eq!(edges.get(1, hash, |name| name == b"a"), Some(7));
+        assert_eq!(edges.get(1, hash, |name| name == b"b"), None);
+        let forged = hash ^ ODD ^ ODD.wrapping_mul(2);
+        assert_eq!(key(1, hash), key(2, forged));
+        assert_eq!(edges.get(2, forged, |name| name == b"a"), None);
+    }
 }

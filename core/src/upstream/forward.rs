@@ -221,7 +221,9 @@ impl From<Refusal> for Failure {
 fn refuse_connect(error: ConnectError, endpoint: &Endpoint, timeout: Duration) -> Refusal {
     let label = &endpoint.label;
     match error {
-        ConnectError::TimedOut => Refusal::new(Flag::ConnectTimeout, format!("{label} took no connection in {timeout:?}")),
+        ConnectError::TimedOut => {
+            Refusal::new(Flag::ConnectTimeout, format!("{label} took no connection in {timeout:?}"))
+        }
         ConnectError::NoPort => Refusal::new(Flag::NoPort, format!("no local port left towards {label}")),
         ConnectError::NoDescriptor(error) => Refusal::new(Flag::Overflow, format!("no socket for {label}: {error}")),
         ConnectError::Failed(error) => Refusal::new(Flag::ConnectFailed, format!("{label}: {error}")),

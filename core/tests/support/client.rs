@@ -11,6 +11,9 @@ use super::head::{self, Headers};
 use super::wire::{Ending, Stream, Wire, lossy};
 use super::{SOON, ms};
 
+/// An answer that takes longer, however busy, is taken for one without end.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(20);
+
 /// How an answer's body was delimited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
@@ -205,6 +208,13 @@ impl Client {
 
     /// One answer, be it interim or final.
     pub fn one(&mut self, method: &str) -> Result<Response, Ending> {
+        self.wire.deadline = Some(Instant::now() + ANSWER_TIME_MAX);
+        let answer = self.read_one(method);
+        self.wire.deadline = None;
+        answer
+    }
+
+    fn read_one(&mut self, method: &str) -> Result<Response, Ending> {
         let raw = self.wire.head()?;
         let mut response = parse_head(&raw).map_err(Ending::Malformed)?;
         response.framing = framing(&response, method).map_err(Ending::Malformed)?;

@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::head::{Headers, header_line};
 
@@ -99,11 +99,13 @@ pub struct Wire {
     unread: Vec<u8>,
     /// Every byte that ever came in.
     pub tape: Arc<Mutex<Vec<u8>>>,
+    /// After it there is only silence, however many bytes still come.
+    pub deadline: Option<Instant>,
 }
 
 impl Wire {
     pub fn new(stream: Stream) -> Self {
-        Self { stream, unread: Vec::new(), tape: Arc::default() }
+        Self { stream, unread: Vec::new(), tape: Arc::default(), deadline: None }
     }
 
     pub fn unread(&self) -> &[u8] {
@@ -112,6 +114,9 @@ impl Wire {
 
     /// Reads once. `Ok` means at least one byte more.
     pub fn fill(&mut self) -> Result<(), Ending> {
+        if self.deadline.is_some_and(|d| Instant::now() > d) {
+            return Err(Ending::Silence);
+        }
         let mut room = vec![0; 64 * 1024];
         let count = loop {
             match self.stream.read(&mut room) {

@@ -80,6 +80,14 @@ fn runs_with_errors_do_not_count() {
 }
 
 #[test]
+fn disturbed_runs_do_not_count() {
+    let bars = cpu_bar("['nginx']", "");
+    let mut ours = trials("c", OURS, 5.0, 1.0, 3);
+    ours[2].foreign = 0.2;
+    assert_eq!(verdict(&bars, &[ours, trials("c", "nginx", 10.0, 1.0, 3)]), Verdict::Unproven);
+}
+
+#[test]
 fn the_better_rival_is_the_measure() {
     let bars = cpu_bar("['nginx', 'haproxy']", "");
     let ours = trials("c", OURS, 8.0, 1.0, 3);

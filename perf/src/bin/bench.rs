@@ -38,7 +38,12 @@ const EXIT_USAGE: u8 = 2;
 const EXIT_UNPROVEN: u8 = 3;
 
 fn main() -> ExitCode {
-    let options = match Options::parse(pico_args::Arguments::from_env()) {
+    let mut flags = pico_args::Arguments::from_env();
+    if flags.contains(["-h", "--help"]) {
+        println!("{USAGE}");
+        return ExitCode::SUCCESS;
+    }
+    let options = match Options::parse(flags) {
         Ok(options) => options,
         Err(why) => {
             eprintln!("bench: {why}\n{USAGE}");

@@ -71,8 +71,7 @@ impl Floor {
             if self.halves.len() <= fd as usize {
                 self.halves.resize_with(fd as usize + 1, || None);
             }
-            self.halves[fd as usize] =
-                Some(Half { socket, peer, held: VecDeque::new(), sending: false, ended: false });
+            self.halves[fd as usize] = Some(Half { socket, peer, held: VecDeque::new(), sending: false, ended: false });
             ring.receive(Side::Client, fd);
         }
     }

@@ -8,8 +8,8 @@
 
 use std::error::Error;
 
-use ringway_perf::closed::{ClosedLoop, run};
 use ringway_perf::clients::Mode;
+use ringway_perf::closed::{ClosedLoop, run};
 use ringway_perf::{no_flags_left, seconds, wait_for_input_end};
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -43,7 +43,10 @@ fn trailers_are_bounded_kept_or_dropped() {
     assert_eq!(error(body(format!("X: {}\r\n", "a".repeat(8200))).as_bytes()), ChunkedError::TrailersTooLarge);
     assert_eq!(error(body("X: a\r\n".repeat(65)).as_bytes()), ChunkedError::TooManyTrailers);
     assert_eq!(error(body("Cookie: a\r\n".repeat(65)).as_bytes()), ChunkedError::TooManyTrailers);
-    assert_eq!(error(body(format!("Cookie: {}\r\n", "a".repeat(1000)).repeat(9)).as_bytes()), ChunkedError::TrailersTooLarge);
+    assert_eq!(
+        error(body(format!("Cookie: {}\r\n", "a".repeat(1000)).repeat(9)).as_bytes()),
+        ChunkedError::TrailersTooLarge
+    );
     assert!(decode(body("X: a\r\n".repeat(64)).as_bytes(), 7).is_ok());
 }
 

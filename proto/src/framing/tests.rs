@@ -2,16 +2,16 @@
 
 use super::*;
 
-/// Takes the fields in order; values need no buffer here.
+/// Takes the fields in order, each from a buffer of its own.
 fn taken(side: Side, version: Version, fields: &[(&str, &str)]) -> Result<(Framing, Vec<&'static str>), FramingError> {
     let mut framing = Framing::default();
     let mut twins = Vec::new();
     for (name, value) in fields {
-        let known = Known::of(name.as_bytes());
-        let twin =
-            framing.take(side, version, (known, name.as_bytes()), (Span::default(), value.as_bytes()))?;
-        if twin {
-            twins.push(Known::twin_of(name.as_bytes()).name());
+        let buf = [name.as_bytes(), value.as_bytes()].concat();
+        let (name, value) = (Span::new(0, name.len()), Span::new(name.len(), buf.len()));
+        let line = Line { name, value, known: Known::of(name.of(&buf)) };
+        if framing.take(side, version, &buf, line)? {
+            twins.push(Known::twin_of(name.of(&buf)).name());
         }
     }
     Ok((framing, twins))
@@ -31,7 +31,9 @@ fn content_length_is_one_plain_number() {
         let framing = request(&[("Content-Length", value)]).expect("valid");
         assert_eq!(framing.request_body(), Body::Length(length));
     }
-    for value in ["", "+5", "-5", "5 5", "5,5", "5, 5", ",5", "5,", "0x5", "5.0", "5e0", "5Z", "٥", "18446744073709551616"] {
+    for value in
+        ["", "+5", "-5", "5 5", "5,5", "5, 5", ",5", "5,", "0x5", "5.0", "5e0", "5Z", "٥", "18446744073709551616"]
+    {
         assert_eq!(refused(&[("Content-Length", value)]), FramingError::BadContentLength, "{value}");
     }
     let twice = [("Content-Length", "5"), ("content-length", "5")];
@@ -47,7 +49,9 @@ fn transfer_encoding_is_chunked_alone() {
         let error = refused(&[("Transfer-Encoding", value)]);
         assert_eq!((error, error.status()), (FramingError::UnknownTransferEncoding, 501), "{value}");
     }
-    for value in ["", "gzip, chunked", "chunked, chunked", "chunked,", ",chunked", "\"chunked\"", "chunked;q=1", "chun ked"] {
+    for value in
+        ["", "gzip, chunked", "chunked, chunked", "chunked,", ",chunked", "\"chunked\"", "chunked;q=1", "chun ked"]
+    {
         let error = refused(&[("Transfer-Encoding", value)]);
         assert_eq!((error, error.status()), (FramingError::BadTransferEncoding, 400), "{value}");
     }
@@ -130,7 +134,8 @@ fn upgrade_needs_its_pair_and_is_never_http2() {
 
 #[test]
 fn look_alikes_are_refused_from_clients_and_dropped_from_origins() {
-    for name in ["content_length", "Transfer.Encoding", "ho_st", "ContentLength", "content-length_", "content-length9"] {
+    for name in ["content_length", "Transfer.Encoding", "ho_st", "ContentLength", "content-length_", "content-length9"]
+    {
         assert_eq!(refused(&[(name, "5")]), FramingError::LookAlike, "{name}");
         let (framing, twins) = taken(Side::Origin, Version::Http11, &[(name, "5")]).expect("dropped");
         assert_eq!(twins.len(), 1, "{name}");

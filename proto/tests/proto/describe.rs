@@ -1,12 +1,14 @@
 //! Heads and bodies as one line of text each, so that tests can compare and show them.
 
 use ringway_proto::{
-    Body, ChunkedDecoder, Field, HeadLimits, Method, NormalPath, Progress, RequestHead, ResponseHead, Span, Step, Version,
+    Body, ChunkedDecoder, Field, HeadLimits, Method, NormalPath, Progress, RequestHead, ResponseHead, Span, Step,
+    Version,
 };
 
 use crate::cases::escape;
 
-pub(crate) const LIMITS: HeadLimits = HeadLimits { head_bytes_max: 8 * 1024, target_bytes_max: 4 * 1024, fields_max: 100 };
+pub(crate) const LIMITS: HeadLimits =
+    HeadLimits { head_bytes_max: 8 * 1024, target_bytes_max: 4 * 1024, fields_max: 100 };
 
 /// Lengths of input to show, one after the other; the last is all of it.
 pub(crate) type Cuts<'a> = &'a [usize];

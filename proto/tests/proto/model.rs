@@ -52,7 +52,9 @@ fn spell(raw: &[u8]) -> Result<String, String> {
         }
         encoded.clear();
         match byte {
-            b'"' | b'<' | b'>' | b'[' | b']' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}' => out += &format!("%{byte:02X}"),
+            b'"' | b'<' | b'>' | b'[' | b']' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}' => {
+                out += &format!("%{byte:02X}")
+            }
             b'?' | b'#' | 0..=0x20 | 0x7f.. => return Err("bad_path_byte".to_owned()),
             _ => out.push(char::from(byte)),
         }

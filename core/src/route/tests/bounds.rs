@@ -89,6 +89,8 @@ fn hosts_with_the_same_routes_share_a_trie() {
     assert!(table.nodes.len() < 200, "{} nodes", table.nodes.len());
     let request = Request { path: "/r49/x".to_owned(), ..Request::at("h199.test") };
     assert_eq!(request.to(&table), Ok("/r49/{x}"));
+    let twice = super::table(&[Route { hosts: hosts(&["a.test", "a.test"]), ..route("/") }]);
+    assert_eq!(twice.candidates.len(), 1);
 }
 
 #[test]

@@ -353,3 +353,25 @@ fn tables_beyond_the_limits_are_refused_by_name() {
     assert_eq!(Request::get("/m").method("M62").to(&full), Ok("/m"));
     assert!(matches!(Request::get("/m").method("M63").to(&full), Err(Missed::Method(_))));
 }
+
+#[test]
+fn a_checked_file_builds_with_its_listeners_by_index() {
+    let text = r#"
+        listeners.b = { bind = "127.0.0.1:1" }
+        listeners.a = { bind = "127.0.0.1:2" }
+        routes = [
+            { name = "inner", path = "/x/{id}", listeners = ["b"], respond = { status = 200 } },
+            { name = "outer", path_prefix = "/x/", host = "*.Test", respond = { status = 200 } },
+            { name = "root", path = "/", respond = { status = 200 } },
+        ]
+    "#;
+    let source = ringway_config::Source { name: "test.toml".to_owned(), text: text.to_owned() };
+    let snapshot = ringway_config::load(&source).expect("a sound file").snapshot;
+    let table = RouteTable::build(&snapshot).expect("within the limits");
+    let at = |listener: u32, path: &str| Request { listener, path: path.to_owned(), ..Request::at("h.test") };
+    let index = |name: &str| snapshot.listeners.iter().position(|known| known.name == name).unwrap() as u32;
+    assert_eq!(at(index("b"), "/x/7").to(&table), Ok("outer"), "closer host");
+    assert_eq!(Request { host: String::new(), ..at(index("b"), "/x/7") }.to(&table), Ok("inner"));
+    assert_eq!(Request { host: String::new(), ..at(index("a"), "/x/7") }.to(&table), Err(Missed::Path));
+    assert_eq!(at(index("a"), "/").to(&table), Ok("root"));
+}

@@ -1,0 +1,186 @@
+//! An origin's answer on its way to the client: its head rewritten, its body moved. Ends when the client has it all.
+
+use std::future::poll_fn;
+use std::task::{Context, Poll};
+
+use ringway_proto::{Body, Version};
+
+use super::After;
+use crate::exchange::{
+    AnswerHead, BodyReader, Encoding, Exchange, HeaderEdits, Pump, PumpError, Refusal, write_answer_head,
+};
+use crate::net::Stream;
+use crate::observe::{Flag, Source};
+use crate::pipeline::Serving;
+use crate::upstream::{Attempt, Origin, blame_for};
+
+/// A body up to here is copied behind its head and goes out in one plain send, which costs less than a vectored one.
+const COPIED_BODY_BYTES_MAX: u64 = 4 * 1024;
+
+/// Why an answer did not reach its client whole.
+enum Broken {
+    /// Its origin failed; what the client has must not look whole.
+    Origin(Flag, String),
+    Client(String),
+}
+
+/// Sends the answer whose head is in the exchange.
+pub async fn answer(
+    serving: &Serving<'_>,
+    x: &mut Exchange,
+    origin: &Origin<'_>,
+    attempt: Attempt,
+    edits: &HeaderEdits<'_>,
+) -> After {
+    let Attempt { lease, mut upload } = attempt;
+    x.record.status = x.answer.status;
+    x.record.source = Source::Origin;
+    if x.answer.status == 101 {
+        return switch_protocols(serving, x, lease, edits).await;
+    }
+    if upload.is_moving() && gives_up_upload(x, &upload) {
+        upload.stop();
+    }
+    let framing = client_framing(x);
+    let uploaded = upload.is_done() || upload.is_moving();
+    let keep = uploaded && framing != Body::UntilClose && serving.keeps_alive(x);
+
+    let mut out = serving.shard.net.buffers().send_buffer();
+    serving.shard.with_date(|date| {
+        let say = AnswerHead { body: framing, client: x.request.version, keep_alive: keep, date, edits };
+        write_answer_head(&mut out, &x.answer, x.answer_bytes.bytes(), &say);
+    });
+    let mut body = x.answer.body;
+    if let Some(whole) = small_body(body, lease.stream()) {
+        out.extend_from_slice(&whole);
+        x.record.bytes_out = whole.len() as u64;
+        body = Body::None;
+    }
+    serving.client.queue_buffer(out);
+
+    let encoding = if framing == Body::Chunked { Encoding::Chunked } else { Encoding::Plain };
+    let between = Some(origin.plan.config.between_bytes_timeout);
+    let mut download = Pump::new(BodyReader::new(body), encoding, between, serving.listener.config.send_timeout)
+        .until(origin.until_ms);
+    if !download.is_done() || upload.is_moving() {
+        let began = serving.shard.net.now();
+        let moved = poll_fn(|cx| {
+            poll_bodies(cx, serving.client, lease.stream(), &mut upload, &mut download, serving.shard.net.buffers())
+        })
+        .await;
+        let waited = serving.shard.net.reaped_at().saturating_duration_since(began);
+        x.record.origin_wait_ns += waited.as_nanos() as u64;
+        x.record.bytes_out += download.bytes();
+        x.record.bytes_in = upload.bytes();
+        if let Err(broken) = moved {
+            return give_up(serving, x, broken, framing).await;
+        }
+    }
+    x.record.bytes_in = upload.bytes();
+    let whole = upload.is_done();
+    if x.answer.keep_alive && whole && !lease.stream().has_input() {
+        lease.keep();
+    }
+    if let Err(error) = serving.flush().await {
+        x.record.blame(client_flag(&error), format!("the client took no more: {error}"));
+        return After::Close;
+    }
+    match (keep && whole, whole) {
+        (true, _) => After::KeepAlive,
+        (false, true) if !serving.client.has_input() => After::Close,
+        _ => After::Linger,
+    }
+}
+
+/// An origin that answers and ends before it has read everything will not read the rest; a client that waits for
+/// `100 Continue` and gets a final answer need not send it.
+fn gives_up_upload(x: &Exchange, upload: &Pump) -> bool {
+    !x.answer.keep_alive || (x.request.expect_continue && upload.bytes() == 0)
+}
+
+/// How the answer's body ends for the client. What has no length becomes chunked, so that its end can be told from a
+/// broken connection; HTTP/1.0 knows only the latter.
+fn client_framing(x: &Exchange) -> Body {
+    match (x.answer.body, x.request.version) {
+        (Body::Chunked | Body::UntilClose, Version::Http11) => Body::Chunked,
+        (Body::Chunked | Body::UntilClose, Version::Http10) => Body::UntilClose,
+        (body, _) => body,
+    }
+}
+
+fn small_body(body: Body, origin: &Stream) -> Option<crate::net::Chunk> {
+    match body {
+        Body::Length(length @ 1..=COPIED_BODY_BYTES_MAX) => origin.take_exactly(length as usize),
+        _ => None,
+    }
+}
+
+/// Both directions at once: the rest of the request, and the answer.
+fn poll_bodies(
+    cx: &mut Context<'_>,
+    client: &Stream,
+    origin: &Stream,
+    upload: &mut Pump,
+    download: &mut Pump,
+    buffers: &crate::net::Buffers,
+) -> Poll<Result<(), Broken>> {
+    if client.poll_reset(cx).is_ready() {
+        return Poll::Ready(Err(Broken::Client("the client reset while it was answered".into())));
+    }
+    // The answer goes on although the request breaks off; only then is the connection at its end.
+    let _ = upload.poll(cx, client, origin, buffers);
+    match download.poll(cx, origin, client, buffers) {
+        Poll::Ready(Ok(())) if upload.is_moving() => Poll::Pending,
+        Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
+        Poll::Ready(Err(PumpError::Source(error))) => {
+            let (flag, reason) = blame_for(&error);
+            Poll::Ready(Err(Broken::Origin(flag, reason)))
+        }
+        Poll::Ready(Err(PumpError::Sink(error))) => Poll::Ready(Err(Broken::Client(error.to_string()))),
+        Poll::Ready(Err(PumpError::TooLarge)) | Poll::Pending => Poll::Pending,
+    }
+}
+
+/// The client has the head and perhaps some of the body. It gets what came, and then an end that no parser can take
+/// for the end of the message.
+async fn give_up(serving: &Serving<'_>, x: &mut Exchange, broken: Broken, framing: Body) -> After {
+    match broken {
+        Broken::Client(reason) => {
+            x.record.blame(Flag::ClientGone, reason);
+            After::Close
+        }
+        Broken::Origin(flag, reason) => {
+            x.record.blame(flag, reason);
+            if serving.flush().await.is_err() || framing == Body::UntilClose {
+                return After::Reset;
+            }
+            After::Close
+        }
+    }
+}
+
+fn client_flag(error: &std::io::Error) -> Flag {
+    if error.kind() == std::io::ErrorKind::TimedOut { Flag::ClientTimeout } else { Flag::ClientGone }
+}
+
+async fn switch_protocols(
+    serving: &Serving<'_>,
+    x: &mut Exchange,
+    lease: crate::upstream::Lease,
+    edits: &HeaderEdits<'_>,
+) -> After {
+    let mut out = serving.shard.net.buffers().send_buffer();
+    serving.shard.with_date(|date| {
+        let say = AnswerHead { body: Body::None, client: x.request.version, keep_alive: true, date, edits };
+        write_answer_head(&mut out, &x.answer, x.answer_bytes.bytes(), &say);
+    });
+    serving.client.queue_buffer(out);
+    match serving.flush().await {
+        Ok(()) => After::Tunnel(Box::new(lease)),
+        Err(error) => {
+            let refusal = Refusal::new(client_flag(&error), format!("the client took no answer: {error}"));
+            x.record.blame(refusal.flag, refusal.reason);
+            After::Close
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! After `101 Switching Protocols`: bytes in both directions, nothing read or changed, each side's end passed on.
+
+use std::future::poll_fn;
+use std::task::Poll;
+use std::time::Duration;
+
+use super::Connection;
+use crate::exchange::{BodyReader, Encoding, Pump};
+use crate::net::Stream;
+use crate::observe::core_meters::{add, sub};
+use crate::shard::{Shard, Stage};
+use crate::upstream::Lease;
+
+/// Without the listener's own word, when it is gone.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// Moves bytes until both sides have ended, one breaks, or nothing has moved for the listener's `tunnel_timeout`.
+pub async fn run(shard: &Shard, connection: &Connection, client: &Stream, lease: Lease) {
+    let _open = OpenTunnel::new(shard);
+    let origin = lease.stream();
+    let timeout = connection
+        .listening
+        .index
+        .get()
+        .map_or(IDLE_TIMEOUT, |index| shard.adopted().plan.listeners[index as usize].config.tunnel_timeout);
+    let direction = || Pump::new(BodyReader::raw(), Encoding::Plain, None, timeout);
+    let (mut up, mut down) = (direction(), direction());
+    let (mut moved_before, mut ended) = (u64::MAX, [false; 2]);
+    poll_fn(|cx| {
+        let buffers = shard.net.buffers();
+        if up.poll(cx, client, origin, buffers)?.is_ready() && !pass_on_end(cx, origin, &mut ended[0])? {
+            return Poll::Pending;
+        }
+        if down.poll(cx, origin, client, buffers)?.is_ready() && !pass_on_end(cx, client, &mut ended[1])? {
+            return Poll::Pending;
+        }
+        if ended == [true; 2] || shard.stage() >= Stage::Cut {
+            return Poll::Ready(Ok::<(), crate::exchange::PumpError>(()));
+        }
+        let moved = up.bytes() + down.bytes();
+        if moved != moved_before {
+            moved_before = moved;
+            client.set_recv_deadline(Some(timeout));
+            origin.set_recv_deadline(Some(timeout));
+        }
+        Poll::Pending
+    })
+    .await
+    .ok(); // a broken tunnel ends like a finished one: both sides are closed
+}
+
+/// Ends our side towards `to` once it has taken everything; true when that is done.
+fn pass_on_end(cx: &mut std::task::Context<'_>, to: &Stream, ended: &mut bool) -> std::io::Result<bool> {
+    if !*ended {
+        match to.poll_room(cx, 0) {
+            Poll::Ready(flushed) => flushed?,
+            Poll::Pending => return Ok(false),
+        }
+        to.end_sending();
+        *ended = true;
+    }
+    Ok(true)
+}
+
+struct OpenTunnel<'a>(&'a Shard);
+
+impl<'a> OpenTunnel<'a> {
+    fn new(shard: &'a Shard) -> OpenTunnel<'a> {
+        add(&shard.meters.core.tunnels_open, 1);
+        OpenTunnel(shard)
+    }
+}
+
+impl Drop for OpenTunnel<'_> {
+    fn drop(&mut self) {
+        sub(&self.0.meters.core.tunnels_open, 1);
+    }
+}

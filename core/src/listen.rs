@@ -1,0 +1,298 @@
+//! Listening sockets: made on the control thread, one per core and address, accepted from by their core. Which core
+//! gets a connection is decided here; what happens on it is `conn`'s.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::rc::Rc;
+use std::sync::Mutex;
+use std::task::Poll;
+use std::time::Duration;
+
+use ringway_config::snapshot::Steering;
+use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
+
+use crate::conn::{self, Connection, Counted, Listening};
+use crate::mesh::{Sent, ToShard};
+use crate::net::{Acceptor, Net, spawn};
+use crate::observe::core_meters::add;
+use crate::shard::Shard;
+
+/// How long a core accepts nothing after it ran out of descriptors or memory: long enough not to spin, short enough
+/// not to be noticed.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// A closing socket that takes no new handshake is empty once this long nothing was accepted from it: several times
+/// what the last step of a handshake takes, and the kernel's first SYN-ACK retransmission.
+const CLOSING_QUIET: Duration = Duration::from_millis(1200);
+/// A vanished peer is noticed by the kernel after about this long without a byte.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+const KEEPALIVE_PROBES: u32 = 4;
+
+/// A listening socket of one core.
+pub struct NewSocket {
+    pub core: usize,
+    /// The listener's name.
+    pub listener: String,
+    pub address: SocketAddr,
+    pub steering: Steering,
+    pub fd: OwnedFd,
+}
+
+/// Sockets on their way from the control thread to the cores, inside the plan that needs them.
+#[derive(Default)]
+pub struct NewSockets(Mutex<Vec<NewSocket>>);
+
+impl NewSockets {
+    pub fn new(sockets: Vec<NewSocket>) -> NewSockets {
+        NewSockets(Mutex::new(sockets))
+    }
+
+    /// Those of `core`. A core asks once, when it adopts the plan.
+    pub fn take(&self, core: usize) -> Vec<NewSocket> {
+        let mut all = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let (mine, others) = std::mem::take(&mut *all).into_iter().partition(|socket| socket.core == core);
+        *all = others;
+        mine
+    }
+}
+
+/// One listening socket per core on `address`, in the order of the cores, which is the kernel's index for steering.
+/// `cpus` are the cores' CPU numbers, where they are pinned.
+///
+/// # Errors
+/// The kernel's; `AddrInUse` when somebody else holds the port.
+pub fn bind(
+    listener: &str,
+    address: SocketAddr,
+    backlog: u32,
+    steering: Steering,
+    cpus: &[Option<usize>],
+) -> io::Result<Vec<NewSocket>> {
+    // Without SO_REUSEPORT first: with it the kernel would let two gateways of one user share a port unnoticed.
+    drop(socket_on(address, false)?);
+    let mut sockets = Vec::with_capacity(cpus.len());
+    let mut address = address;
+    for core in 0..cpus.len() {
+        let socket = socket_on(address, true)?;
+        // Port 0: the kernel chooses for the first, the others follow.
+        address = socket.local_addr()?.as_socket().unwrap_or(address);
+        sockets.push((core, socket));
+    }
+    for (_, socket) in &sockets {
+        socket.listen(backlog.min(i32::MAX as u32) as i32)?;
+    }
+    if steering == Steering::Cpu
+        && let Some((_, first)) = sockets.first()
+    {
+        steer_by_cpu(first, cpus)?;
+    }
+    let listener =
+        |core, socket: Socket| NewSocket { core, listener: listener.to_string(), address, steering, fd: socket.into() };
+    Ok(sockets.into_iter().map(|(core, socket)| listener(core, socket)).collect())
+}
+
+fn socket_on(address: SocketAddr, shared: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // A restart must not wait for connections of the one before that linger in TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared)?;
+    if let SocketAddr::V6(v6) = address {
+        // `[::]` takes IPv4, too; a certain address takes its own family.
+        socket.set_only_v6(!v6.ip().is_unspecified())?;
+    }
+    // Accepted sockets inherit these, which saves a system call for each connection.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_keepalive(true)?;
+    let keepalive = socket2::TcpKeepalive::new()
+        .with_time(KEEPALIVE_IDLE)
+        .with_interval(KEEPALIVE_INTERVAL)
+        .with_retries(KEEPALIVE_PROBES);
+    socket.set_tcp_keepalive(&keepalive)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+/// The kernel chooses the socket by the CPU that took the packet (`SO_ATTACH_REUSEPORT_CBPF`, socket(7)).
+fn steer_by_cpu(socket: &Socket, cpus: &[Option<usize>]) -> io::Result<()> {
+    let instruction = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
+    let load_cpu = (libc::SKF_AD_OFF + libc::SKF_AD_CPU) as u32;
+    let mut program = vec![instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, load_cpu)];
+    for (index, cpu) in cpus.iter().enumerate() {
+        if let Some(cpu) = cpu {
+            program.push(instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, *cpu as u32));
+            program.push(instruction(libc::BPF_RET | libc::BPF_K, 0, 0, index as u32));
+        }
+    }
+    // A CPU without a core of ours: spread over all.
+    program.push(instruction(libc::BPF_ALU | libc::BPF_MOD | libc::BPF_K, 0, 0, cpus.len() as u32));
+    program.push(instruction(libc::BPF_RET | libc::BPF_A, 0, 0, 0));
+    let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+    // SAFETY: the option takes a `sock_fprog`, whose filter lives across the call; the kernel copies it.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_REUSEPORT_CBPF,
+            (&raw const program).cast(),
+            size_of::<libc::sock_fprog>() as libc::socklen_t,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// One listening socket while its core accepts from it.
+pub struct Accepting {
+    pub listening: Rc<Listening>,
+    pub address: SocketAddr,
+    closing: Rc<Cell<bool>>,
+    closed: Rc<Cell<bool>>,
+}
+
+impl Accepting {
+    /// Starts to accept.
+    ///
+    /// # Errors
+    /// The engine's, when the descriptor cannot be registered.
+    pub fn start(shard: &Rc<Shard>, socket: NewSocket, listening: Rc<Listening>) -> io::Result<Accepting> {
+        let acceptor = shard.net.listen(socket.fd)?;
+        let (closing, closed) = (Rc::new(Cell::new(false)), Rc::new(Cell::new(false)));
+        let accepting = Accepting {
+            listening: listening.clone(),
+            address: socket.address,
+            closing: closing.clone(),
+            closed: closed.clone(),
+        };
+        let shard = shard.clone();
+        let port = socket.address.port();
+        spawn(async move {
+            let _closed = SetOnDrop(closed);
+            accept_until(&shard, &acceptor, &listening, socket.steering, port, &closing).await;
+            close_without_loss(&shard, &acceptor, &listening, port).await;
+        });
+        Ok(accepting)
+    }
+
+    /// Begins to close; the caller wakes the core's tasks.
+    pub fn close(&self) {
+        self.closing.set(true);
+    }
+
+    /// True once the socket is gone and nothing that the kernel had queued was lost.
+    pub fn is_closed(&self) -> bool {
+        self.closed.get()
+    }
+}
+
+struct SetOnDrop(Rc<Cell<bool>>);
+
+impl Drop for SetOnDrop {
+    fn drop(&mut self) {
+        self.0.set(true);
+    }
+}
+
+async fn accept_until(
+    shard: &Rc<Shard>,
+    acceptor: &Acceptor,
+    listening: &Rc<Listening>,
+    steering: Steering,
+    port: u16,
+    closing: &Cell<bool>,
+) {
+    loop {
+        let accepted = poll_fn(|cx| match acceptor.poll_accept(cx) {
+            Poll::Ready(accepted) => Poll::Ready(Some(accepted)),
+            Poll::Pending if closing.get() => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        });
+        match accepted.await {
+            Some(Ok(fd)) => welcome(shard, fd, listening, steering, port),
+            Some(Err(error)) => note_failure(shard, &error).await,
+            None => return,
+        }
+    }
+}
+
+/// The kernel keeps completed handshakes in the socket's queue and would reset them if it were closed. So new ones are
+/// refused first, by a filter on the socket that drops SYN packets (their senders try again and find whoever listens
+/// then, or nobody), and the queue is accepted until it stays empty.
+async fn close_without_loss(shard: &Rc<Shard>, acceptor: &Acceptor, listening: &Rc<Listening>, port: u16) {
+    if let Err(error) = drop_new_handshakes(acceptor) {
+        eprintln!("ringway: core {}: {port}: closing without a SYN filter: {error}", shard.core);
+    }
+    loop {
+        let mut quiet = shard.net.sleep(CLOSING_QUIET);
+        let accepted = poll_fn(|cx| match acceptor.poll_accept(cx) {
+            Poll::Ready(accepted) => Poll::Ready(Some(accepted)),
+            Poll::Pending => std::pin::Pin::new(&mut quiet).poll(cx).map(|()| None),
+        });
+        match accepted.await {
+            Some(Ok(fd)) => welcome(shard, fd, listening, Steering::Kernel, port),
+            Some(Err(error)) => note_failure(shard, &error).await,
+            None => return,
+        }
+    }
+}
+
+fn drop_new_handshakes(acceptor: &Acceptor) -> io::Result<()> {
+    const FLAGS_BYTE: u32 = 13; // of the TCP header (RFC 9293 3.1), where the kernel's filter of a TCP socket begins
+    const SYN: u32 = 0x02;
+    const SYN_AND_ACK: u32 = 0x12;
+    let op = |code: u32| code as u16;
+    let program = [
+        SockFilter::new(op(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS), 0, 0, FLAGS_BYTE),
+        SockFilter::new(op(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K), 0, 0, SYN_AND_ACK),
+        SockFilter::new(op(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K), 0, 1, SYN),
+        SockFilter::new(op(libc::BPF_RET | libc::BPF_K), 0, 0, 0),
+        SockFilter::new(op(libc::BPF_RET | libc::BPF_K), 0, 0, u32::MAX),
+    ];
+    SockRef::from(&acceptor.fd()).attach_filter(&program)
+}
+
+async fn note_failure(shard: &Shard, error: &io::Error) {
+    let core = &shard.meters.core;
+    match error.raw_os_error() {
+        Some(libc::EMFILE | libc::ENFILE) => add(&core.accept_errors_fd_limit, 1),
+        Some(libc::ENOBUFS | libc::ENOMEM) => add(&core.accept_errors_no_memory, 1),
+        Some(libc::ECONNABORTED | libc::EPROTO | libc::EPERM) => return add(&core.accept_errors_aborted, 1),
+        _ => add(&core.accept_errors_other, 1),
+    }
+    shard.net.sleep(ACCEPT_PAUSE).await;
+}
+
+/// Serves a fresh connection, here or on the core that has the fewest.
+fn welcome(shard: &Rc<Shard>, fd: OwnedFd, listening: &Rc<Listening>, steering: Steering, port: u16) {
+    let Some(peer) = SockRef::from(&fd).peer_addr().ok().and_then(|peer| peer.as_socket()) else {
+        return add(&shard.meters.core.accept_errors_aborted, 1); // reset before we looked
+    };
+    let Some(listener) = listening.index.get() else { return serve(shard, fd, peer, listening, port) };
+    let to = if steering == Steering::LeastLoaded { shard.gauge.least_loaded() } else { shard.core };
+    if to == shard.core {
+        return serve(shard, fd, peer, listening, port);
+    }
+    let message = ToShard::Accepted { socket: fd, listener, peer, from: shard.core };
+    match shard.port.send(to, message) {
+        Sent::Refused(ToShard::Accepted { socket, .. }) => serve(shard, socket, peer, listening, port),
+        _ => {
+            shard.gauge.handed_off(to);
+            add(&shard.meters.core.handed_out, 1);
+        }
+    }
+}
+
+/// Starts to serve a connection on this core, if its limits allow.
+pub fn serve(shard: &Rc<Shard>, fd: OwnedFd, peer: SocketAddr, listening: &Rc<Listening>, local_port: u16) {
+    let per_ip_max = listening
+        .index
+        .get()
+        .map_or(0, |index| shard.adopted().plan.listeners[index as usize].config.connections_per_ip_max);
+    let Some(counted) = Counted::new(shard, peer, per_ip_max) else { return };
+    let Ok(stream) = Net::adopt(&shard.net, fd) else {
+        return add(&shard.meters.core.accept_errors_other, 1);
+    };
+    let connection = Connection { peer, local_port, listening: listening.clone(), requests: Cell::new(0) };
+    spawn(conn::serve(shard.clone(), stream, connection, counted));
+}
