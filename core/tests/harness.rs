@@ -130,7 +130,7 @@ fn a_client_sees_how_a_connection_stands() {
 fn a_deaf_address_answers_no_connect() {
     let deaf = Deaf::start();
     let address = deaf.endpoint().parse().expect("an address");
-    let refused = Client::try_to(address, ms(200)).err().expect("no connection");
+    let refused = Client::try_to(address, ms(200)).expect_err("no connection");
     assert_eq!(refused.kind(), std::io::ErrorKind::TimedOut);
 }
 

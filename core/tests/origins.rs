@@ -430,9 +430,11 @@ fn a_route_has_its_own_total_timeout() {
 fn cut_by(cluster: &str, endless: bool) {
     let origin = Origin::start(move |x| {
         x.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")?;
-        while endless {
-            x.wait(ms(30));
-            x.send("5\r\nhello\r\n")?;
+        if endless {
+            loop {
+                x.wait(ms(30));
+                x.send("5\r\nhello\r\n")?;
+            }
         }
         x.await_gone(SOON);
         x.close()

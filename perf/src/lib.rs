@@ -10,6 +10,7 @@ pub mod clients;
 pub mod closed;
 pub mod http;
 pub mod latency;
+pub mod micro;
 pub mod open;
 pub mod origin;
 pub mod peer;

@@ -34,26 +34,52 @@ fn host_len(authority: &[u8]) -> usize {
 /// percent-encoding and sub-delims (`,`, `;`, `'`, ...) are valid there in theory, but no DNS name needs them and
 /// every reader of a `Host` treats them in its own way.
 pub(crate) fn is_valid(authority: &[u8]) -> bool {
-    let host = host_of(authority);
-    let port = &authority[host.len()..];
-    is_valid_host(host) && (port.len() <= 1 || port_of(authority).is_some())
+    if authority.first() == Some(&b'[') {
+        return is_valid_literal(authority);
+    }
+    // A dot needs something before it.
+    let mut after = Class::Dot;
+    for (at, byte) in authority.iter().enumerate() {
+        match CLASS[usize::from(*byte)] {
+            Class::Name => after = Class::Name,
+            Class::Dot if after != Class::Dot => after = Class::Dot,
+            Class::Colon if at > 0 => return at + 1 == authority.len() || port_of(authority).is_some(),
+            _ => return false,
+        }
+    }
+    !authority.is_empty()
 }
 
-fn is_valid_host(host: &[u8]) -> bool {
-    if let Some(literal) = host.strip_prefix(b"[") {
-        let literal = literal.strip_suffix(b"]").and_then(|inside| str::from_utf8(inside).ok());
-        return literal.is_some_and(|literal| literal.parse::<Ipv6Addr>().is_ok());
-    }
-    // What came last: a dot needs something before it.
-    let mut label_empty = true;
-    let mut valid = true;
-    for byte in host {
-        let dot = *byte == b'.';
-        valid &= if dot { !label_empty } else { byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'~') };
-        label_empty = dot;
-    }
-    valid && !host.is_empty()
+#[cold]
+fn is_valid_literal(authority: &[u8]) -> bool {
+    let host = host_of(authority);
+    let address = host[1..].strip_suffix(b"]").and_then(|inside| str::from_utf8(inside).ok());
+    let valid = address.is_some_and(|address| address.parse::<Ipv6Addr>().is_ok());
+    valid && (authority.len() <= host.len() + 1 || port_of(authority).is_some())
 }
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Class {
+    Bad,
+    Name,
+    Dot,
+    Colon,
+}
+
+static CLASS: [Class; 256] = {
+    let mut out = [Class::Bad; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        out[byte as usize] = match byte {
+            b'.' => Class::Dot,
+            b':' => Class::Colon,
+            b'-' | b'_' | b'~' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => Class::Name,
+            _ => Class::Bad,
+        };
+        byte += 1;
+    }
+    out
+};
 
 /// Same host (any case) and same port, where a missing port is the scheme's default.
 pub(crate) fn same(a: &[u8], b: &[u8], default_port: u16) -> bool {

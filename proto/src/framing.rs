@@ -192,15 +192,10 @@ impl Framing {
     }
 
     fn take_connection(&mut self, value: &[u8]) -> Result<(), FramingError> {
-        // Nearly all there is.
-        if value.eq_ignore_ascii_case(b"keep-alive") {
-            self.connection_options += 1;
+        // Nearly all there is. It may be repeated at will, since it costs no more than any field.
+        if matches!(value, b"keep-alive" | b"Keep-Alive") {
             self.keep_alive = true;
-            return if self.connection_options > CONNECTION_OPTIONS_MAX {
-                Err(FramingError::BadConnection)
-            } else {
-                Ok(())
-            };
+            return Ok(());
         }
         for option in scan::list(value) {
             self.connection_options += 1;

@@ -148,16 +148,18 @@ impl Known {
 
     /// The known name that `name`, itself not known, could be taken for: by an origin that maps `_` and its like to `-`
     /// (CGI, WSGI), or that drops what is no letter or digit. `Other`: none. For the two that frame a body digits are
-    /// dropped as well. Nearly all names leave at the first test.
+    /// dropped as well. Nearly all names leave at the first tests.
     #[inline]
     pub(crate) fn twin_of(name: &[u8]) -> Self {
-        let (Some(first), Some(last)) = (name.first(), name.last()) else {
-            return Self::Other;
-        };
-        let (first, last) = (first | 0x20, last | 0x20);
-        let plain = first.is_ascii_lowercase() && last.is_ascii_lowercase();
-        if plain && ENDS[usize::from(first - b'a')] & (1 << (last - b'a')) == 0 {
-            return Self::Other;
+        if let [first, second, .., before, last] = name {
+            // Where all four are letters, they are the squeezed name's, too.
+            let letters = (letter(*first), letter(*second), letter(*before), letter(*last));
+            if let (Some(first), Some(second), Some(before), Some(last)) = letters {
+                let near = NEAR[first];
+                if near[0] & (1 << second) == 0 || near[1] & (1 << before) == 0 || near[2] & (1 << last) == 0 {
+                    return Self::Other;
+                }
+            }
         }
         twin_of_slow(name)
     }
@@ -299,18 +301,27 @@ const fn squeeze(name: &[u8]) -> ([u8; NAME_BYTES_MAX], usize) {
     (out, len)
 }
 
-/// First letter → set of last letters, over all known names.
-static ENDS: [u32; 26] = ends();
-
-const fn ends() -> [u32; 26] {
-    let mut out = [0; 26];
+/// First letter → sets of letters that come second, last but one and last in the known names that begin with it,
+/// dashes aside.
+static NEAR: [[u32; 3]; 26] = {
+    let mut out = [[0; 3]; 26];
     let mut at = 0;
     while at < NAMES.len() {
-        let name = NAMES[at].as_bytes();
-        out[(name[0] - b'a') as usize] |= 1 << (name[name.len() - 1] - b'a');
+        let (name, len) = squeeze(NAMES[at].as_bytes());
+        let near = &mut out[(name[0] - b'a') as usize];
+        near[0] |= 1 << (name[1] - b'a');
+        near[1] |= 1 << (name[len - 2] - b'a');
+        near[2] |= 1 << (name[len - 1] - b'a');
         at += 1;
     }
     out
+};
+
+/// Place in the alphabet.
+#[inline]
+fn letter(byte: u8) -> Option<usize> {
+    let place = (byte | 0x20).wrapping_sub(b'a');
+    (place < 26).then_some(usize::from(place))
 }
 
 fn twin_of_slow(name: &[u8]) -> Known {

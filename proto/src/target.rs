@@ -84,7 +84,10 @@ fn starts_with(bytes: &[u8], prefix: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    fn parts(method: Method, target: &str) -> Option<(TargetForm, &str, Option<&str>, Option<(&str, u16)>)> {
+    /// Form, path, query, authority and port.
+    type Parts<'a> = (TargetForm, &'a str, Option<&'a str>, Option<(&'a str, u16)>);
+
+    fn parts(method: Method, target: &str) -> Option<Parts<'_>> {
         let buf = target.as_bytes();
         let (parsed, authority) = Target::parse(buf, Span::new(0, buf.len()), method)?;
         let text = |span: Span| &target[usize::from(span.start)..usize::from(span.end)];

@@ -1,4 +1,5 @@
-//! The primitives the lock-free files are written against: the real ones, or loom's under `--cfg ringway_loom`. No logic.
+//! The primitives the lock-free files are written against: the real ones, or loom's under `--cfg ringway_loom`. No
+//! logic.
 //!
 //! Two files use it: `mesh/inbox.rs` and `observe/log_ring.rs`. Whoever writes a third thing that two threads touch
 //! imports from here too, so that it can be model-checked. The flag is our own and not the usual `loom`, since that one

@@ -74,7 +74,7 @@ impl Origin<'_> {
             x.record.origin_wait_ns += self.net.reaped_at().saturating_duration_since(sent).as_nanos() as u64;
             match outcome {
                 Ok(()) => return Ok(Attempt { lease, upload }),
-                Err(failure) if failure.silent_end && self.may_resend(&lease, x, &upload) => {
+                Err(failure) if failure.silent_end && self.may_resend(x, &upload) => {
                     add(&self.meters.core.retries, 1);
                     x.clear_answer();
                     upload.resume();
@@ -84,10 +84,12 @@ impl Origin<'_> {
         }
     }
 
-    /// RFC 9110 9.2.2: only a method that may run twice, and only while the whole request is still ours to send. The
-    /// retry is for a kept connection that its origin was closing, so it goes to a fresh one and happens once.
-    fn may_resend(&self, lease: &Lease, x: &Exchange, upload: &Pump) -> bool {
-        self.plan.config.retry_stale && lease.reused && x.request.method.idempotent() && upload.bytes() == 0
+    /// RFC 9110 9.2.2: only a method that may run twice, only while the whole request is still ours to send, and once.
+    /// Mostly it was a kept connection that its origin was closing; a fresh one that ends without a word is the same to
+    /// the client, so it is not told apart.
+    fn may_resend(&self, x: &Exchange, upload: &Pump) -> bool {
+        let first = x.record.attempts == 1;
+        self.plan.config.retry_stale && first && x.request.method.idempotent() && upload.bytes() == 0
     }
 
     async fn connection(&self, endpoint: &Rc<Endpoint>, x: &mut Exchange) -> Result<Lease, Refusal> {

@@ -56,7 +56,6 @@ impl Drop for Open {
 /// A connection lent for one exchange. Dropping it closes the connection; [`Lease::keep`] puts it to rest.
 pub struct Lease {
     open: Open,
-    pub reused: bool,
     active: Active,
 }
 
@@ -115,7 +114,7 @@ impl Endpoint {
             let age_ms = open.stream.now_ms() - open.born_ms;
             if open.stream.is_quiet() && age_ms < lifetime_max.as_millis() as u64 {
                 add(&self.meters.core.origin_connections_reused, 1);
-                return Some(Lease { open, reused: true, active: self.activate() });
+                return Some(Lease { open, active: self.activate() });
             }
         }
     }
@@ -132,7 +131,7 @@ impl Endpoint {
             Err(ConnectError::NoPort) => add(&self.meters.core.port_exhausted, 1),
             Err(_) => add(&self.meters.core.origin_connections_failed, 1),
         }
-        Ok(Lease { open: connected?, reused: false, active })
+        Ok(Lease { open: connected?, active })
     }
 
     async fn open(&self, net: &Rc<Net>, timeout: Duration) -> Result<Open, ConnectError> {
@@ -189,7 +188,7 @@ impl Lease {
 
     /// Puts the connection to rest for the next request. The caller vouches that nothing of this exchange is left on it.
     pub fn keep(self) {
-        let Lease { open, active, .. } = self;
+        let Lease { open, active } = self;
         open.stream.set_recv_deadline(None);
         open.stream.keep_watch();
         let since_ms = open.stream.now_ms();

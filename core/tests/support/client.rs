@@ -114,6 +114,8 @@ impl Client {
     #[track_caller]
     pub fn from_to(source: IpAddr, address: SocketAddr) -> Self {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).expect("socket");
+        // Else a bound port is taken from the range for every destination.
+        super::odd::bind_address_without_port(&socket);
         socket.bind(&SocketAddr::new(source, 0).into()).expect("bind the source address");
         socket.connect_timeout(&address.into(), SOON).expect("connect");
         Self::over(socket.into())

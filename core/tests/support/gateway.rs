@@ -63,15 +63,33 @@ impl Drop for Dir {
 #[derive(Default)]
 pub struct Builder {
     toml: String,
-    files_max: Option<u64>,
-    args: Vec<String>,
+    child: ChildLimits,
     wrapper: Vec<String>,
 }
 
+/// What the child is put under between fork and exec.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct ChildLimits {
+    /// Open files, soft and hard.
+    pub files: Option<(u64, u64)>,
+    pub no_io_uring: bool,
+}
+
 impl Builder {
-    /// Soft and hard limit of open files, set before exec.
-    pub fn files_max(mut self, count: u64) -> Self {
-        self.files_max = Some(count);
+    /// Soft and hard limit of open files.
+    pub fn files(mut self, soft: u64, hard: u64) -> Self {
+        self.child.files = Some((soft, hard));
+        self
+    }
+
+    pub fn without_io_uring(mut self) -> Self {
+        self.child.no_io_uring = true;
+        self
+    }
+
+    /// A program and its arguments that start the gateway (`taskset -c 0`).
+    pub fn under(mut self, wrapper: &[&str]) -> Self {
+        self.wrapper = wrapper.iter().map(|&w| w.to_owned()).collect();
         self
     }
 
@@ -106,26 +124,26 @@ impl Builder {
             }
             None => Command::new(binary()),
         };
-        command.arg("run").arg("-c").arg(&config).args(&self.args);
-        let (child, output) = launch(command, self.files_max);
+        command.arg("run").arg("-c").arg(&config);
+        let (child, output) = launch(command, self.child);
         Gateway { child, output, dir, config, ports, listeners: filled.listeners, telemetry: filled.telemetry }
     }
 }
 
 /// Spawns with both output streams gathered; the child does not outlive the test's thread.
-pub fn launch(mut command: Command, files_max: Option<u64>) -> (Child, Arc<Mutex<String>>) {
+pub fn launch(mut command: Command, limits: ChildLimits) -> (Child, Arc<Mutex<String>>) {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    // SAFETY: only async-signal-safe calls (prctl, setrlimit) between fork and exec.
+    // SAFETY: only async-signal-safe calls (prctl, setrlimit) and no allocation between fork and exec.
     unsafe {
         command.pre_exec(move || {
             libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-            if let Some(count) = files_max {
-                let limit = libc::rlimit { rlim_cur: count, rlim_max: count };
+            if let Some((rlim_cur, rlim_max)) = limits.files {
+                let limit = libc::rlimit { rlim_cur, rlim_max };
                 if libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) != 0 {
                     return Err(std::io::Error::last_os_error());
                 }
             }
-            Ok(())
+            if limits.no_io_uring { super::odd::forbid_io_uring() } else { Ok(()) }
         });
     }
     let mut child = command.spawn().unwrap_or_else(|e| panic!("{command:?}: {e}"));

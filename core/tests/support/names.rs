@@ -10,7 +10,7 @@ pub const BUILD_INFO: &str = "ringway_build_info";
 pub const CORE_CONNECTIONS: &str = "ringway_core_connections_open";
 pub const CORE_REQUESTS: &str = "ringway_core_requests_total";
 pub const CORE_LOOP_LAG: &str = "ringway_core_loop_lag_seconds";
-pub const CORE_IMBALANCE: &str = "ringway_core_imbalance_ratio";
+pub const CORE_IMBALANCE: &str = "ringway_core_imbalance_index";
 pub const CORE_GENERATION: &str = "ringway_config_generation";
 pub const LOG_DROPPED: &str = "ringway_core_access_log_dropped_total";
 /// With `reason`.

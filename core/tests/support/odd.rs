@@ -32,6 +32,39 @@ impl Deaf {
     }
 }
 
+/// The port is chosen by connect, which can share it between destinations.
+pub fn bind_address_without_port(socket: &Socket) {
+    let on: libc::c_int = 1;
+    let size = libc::socklen_t::try_from(size_of::<libc::c_int>()).expect("a small integer");
+    let fd = std::os::fd::AsRawFd::as_raw_fd(socket);
+    // SAFETY: the fd is open and the pointer is to a live integer of the given size.
+    let done =
+        unsafe { libc::setsockopt(fd, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, (&raw const on).cast(), size) };
+    assert_eq!(done, 0, "IP_BIND_ADDRESS_NO_PORT: {}", std::io::Error::last_os_error());
+}
+
+/// For a child between fork and exec: `io_uring_setup` fails with EPERM, as in a container's seccomp profile.
+pub fn forbid_io_uring() -> std::io::Result<()> {
+    const LOAD_WORD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS; word 0 of seccomp_data is the call's number
+    const JUMP_EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
+    const RETURN: u16 = 0x06; // BPF_RET | BPF_K
+    let call = u32::try_from(libc::SYS_io_uring_setup).expect("a small number");
+    let refuse = libc::SECCOMP_RET_ERRNO | libc::EPERM.cast_unsigned();
+    let mut code = [
+        libc::sock_filter { code: LOAD_WORD, jt: 0, jf: 0, k: 0 },
+        libc::sock_filter { code: JUMP_EQUAL, jt: 0, jf: 1, k: call },
+        libc::sock_filter { code: RETURN, jt: 0, jf: 0, k: refuse },
+        libc::sock_filter { code: RETURN, jt: 0, jf: 0, k: libc::SECCOMP_RET_ALLOW },
+    ];
+    let program = libc::sock_fprog { len: 4, filter: code.as_mut_ptr() };
+    // SAFETY: plain system calls; the program and its code live until the second returns.
+    let done = unsafe {
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+            && libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) == 0
+    };
+    if done { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+}
+
 /// Runs `body` on a thread with a network of its own (only loopback), where it may change what the kernel allows.
 /// `false`, with a line on stderr, where that is not permitted.
 pub fn in_own_network(body: impl FnOnce() + Send + 'static) -> bool {

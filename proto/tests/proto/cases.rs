@@ -63,6 +63,7 @@ pub(crate) fn unescape(line: &str, out: &mut Vec<u8>) {
 }
 
 /// The other way, for messages and expectations.
+#[allow(dead_code, reason = "the seeds of the fuzzer need no text")]
 pub(crate) fn escape(bytes: &[u8]) -> String {
     let mut out = String::new();
     for byte in bytes {

@@ -1,4 +1,5 @@
-//! Loom explores the interleavings of the wake protocol: `RUSTFLAGS="--cfg ringway_loom" cargo test --release model_tests`.
+//! Loom explores the interleavings of the wake protocol:
+//! `RUSTFLAGS="--cfg ringway_loom" cargo test --release model_tests`.
 
 use super::*;
 use loom::thread;
