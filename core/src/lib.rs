@@ -1,16 +1,20 @@
 //! Ringway, an API gateway. The modules stand in the order a request visits them; each imports only from below.
 
-pub mod conn;
-pub mod exchange;
-pub mod filter;
-pub mod listen;
-pub mod mesh;
-pub mod net;
-pub mod observe;
-pub mod pipeline;
+// Cores and what they do.
+pub mod serve; // the life of one core
+pub mod listen; // accept, and choose the core that serves
+pub mod conn; // the client's side of a connection
+pub mod pipeline; // the whole story of a request
+pub mod shard; // what one core owns
+pub mod pool; // memory that is used again
+// What is configured, compiled.
 pub mod plan;
-pub mod pool;
+pub mod filter;
 pub mod route;
-pub mod serve;
-pub mod shard;
 pub mod upstream;
+// What travels, what is counted, what crosses cores.
+pub mod exchange;
+pub mod observe;
+pub mod mesh;
+pub mod sockets;
+pub mod net;

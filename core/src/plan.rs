@@ -9,10 +9,10 @@ use ringway_config::snapshot::{Action, Cidr, Cluster, EndpointAddress, Listener,
 use ringway_proto::{HeadLimits, reason, write_decimal, write_field, write_status_line};
 
 use crate::filter::{self, Filter};
-use crate::listen::NewSockets;
 use crate::net::Address;
 use crate::observe::RouteLabel;
 use crate::route::{BuildError, RouteTable};
+use crate::sockets::NewSockets;
 use crate::upstream::{ClusterPlan, EndpointPlan};
 
 /// Everything a core needs to serve.

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use ringway_config::snapshot::CoreLimits;
 
-use crate::conn::Listening;
 use crate::listen::{self, Accepting};
 use crate::mesh::{CoreGauge, DrainStep, Receiver, Sender, ToControl, ToShard};
 use crate::net::{EngineKind, Net, NetLimits, panics, spawn, wake_all};
 use crate::observe::CoreLog;
 use crate::observe::core_meters::add;
+use crate::pipeline::Listening;
 use crate::plan::Plan;
 use crate::shard::{ControlMessage, SWEEP_EVERY, Shard, ShardMessage, ShardParts, ShardPort, Stage};
 use crate::upstream::PoolShare;

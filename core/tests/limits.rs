@@ -18,7 +18,7 @@ const FIXED: &str = "[[routes]]\nname = \"fixed\"\npath_prefix = \"/\"\nrespond 
 #[test]
 fn a_head_beyond_the_limit_is_a_431() {
     let origin = Origin::saying("x");
-    let gateway = with(&origin, "head_bytes_max = 4096");
+    let gateway = with(&origin, "head_bytes_max = 4096\ntarget_bytes_max = 1024");
     let sized = |n: usize| format!("GET / HTTP/1.1\r\nHost: a\r\nX-B: {}\r\n\r\n", "b".repeat(n));
     let frame = sized(0).len();
     gateway.exchange(sized(4096 - frame)).expect(200);
@@ -42,7 +42,7 @@ fn too_many_headers_are_a_431() {
 #[test]
 fn a_head_that_never_ends_is_cut_at_the_limit() {
     let origin = Origin::saying("x");
-    let gateway = with(&origin, "head_bytes_max = 4096");
+    let gateway = with(&origin, "head_bytes_max = 4096\ntarget_bytes_max = 1024");
     let mut client = gateway.client();
     client.send("GET / HTTP/1.1\r\nHost: a\r\nX-B: ");
     let mut sent = 0;

@@ -165,11 +165,11 @@ fn priority_goes_before_everything() {
 #[test]
 fn the_order_of_the_file_decides_last() {
     let gateway = Gateway::start(&named(&[
-        ("earlier", "path = \"/x\"\nhosts = [\"a\", \"b\"]"),
-        ("later", "path = \"/x\"\nhosts = [\"b\", \"c\"]"),
+        ("earlier", "path = \"/x\"\nheaders = [{ name = \"a\", present = true }]"),
+        ("later", "path = \"/x\"\nheaders = [{ name = \"b\", present = true }]"),
     ]));
-    assert_eq!(taken(&gateway, "GET", "b", "/x", ""), "earlier");
-    assert_eq!(taken(&gateway, "GET", "c", "/x", ""), "later");
+    assert_eq!(taken(&gateway, "GET", "h", "/x", "A: 1\r\nB: 1\r\n"), "earlier");
+    assert_eq!(taken(&gateway, "GET", "h", "/x", "B: 1\r\n"), "later");
 }
 
 #[test]

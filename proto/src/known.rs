@@ -153,6 +153,8 @@ impl Known {
     pub(crate) fn twin_of(name: &[u8]) -> Self {
         if let [first, second, .., before, last] = name {
             // Where all four are letters, they are the squeezed name's, too.
+            // `X-Something` is what most unknown names look like.
+            let second = if *second == b'-' { &name[2] } else { second };
             let letters = (letter(*first), letter(*second), letter(*before), letter(*last));
             if let (Some(first), Some(second), Some(before), Some(last)) = letters {
                 let near = NEAR[first];

@@ -36,8 +36,9 @@ impl Target {
     pub(crate) fn parse(buf: &[u8], whole: Span, method: Method) -> Option<Parsed> {
         let bytes = whole.of(buf);
         if method == Method::Connect {
-            let valid = authority::is_valid(bytes) && authority::port_of(bytes).is_some();
-            return valid.then(|| (Self { form: TargetForm::Authority, whole, ..Self::default() }, Some((whole, 0))));
+            let port = authority::port_of(bytes).filter(|_| authority::is_valid(bytes))?;
+            // Its own port stands in for a missing one in `Host`: clients differ on whether to write it.
+            return Some((Self { form: TargetForm::Authority, whole, ..Self::default() }, Some((whole, port))));
         }
         if bytes[0] == b'/' {
             return Some((Self::with_path(buf, TargetForm::Origin, whole, usize::from(whole.start)), None));
@@ -104,7 +105,7 @@ mod tests {
         assert_eq!(parts(Method::Get, "HTTPS://h:1/p?q"), Some((Absolute, "/p", Some("q"), Some(("h:1", 443)))));
         assert_eq!(parts(Method::Get, "http://h?q/r"), Some((Absolute, "", Some("q/r"), Some(("h", 80)))));
         assert_eq!(parts(Method::Options, "*"), Some((Asterisk, "", None, None)));
-        assert_eq!(parts(Method::Connect, "h:443"), Some((Authority, "", None, Some(("h:443", 0)))));
+        assert_eq!(parts(Method::Connect, "h:443"), Some((Authority, "", None, Some(("h:443", 443)))));
     }
 
     #[test]

@@ -9,12 +9,12 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use ringway_proto::{Field, Known, Method, Progress, Version};
 
-use super::{After, Connection, Counted, reply, tunnel};
+use super::{Counted, tunnel};
 use crate::exchange::{Exchange, Refusal};
 use crate::net::Stream;
 use crate::observe::core_meters::{add, sub};
 use crate::observe::{CoreLog, Flag, Line, Observation};
-use crate::pipeline::{self, Serving, client_of};
+use crate::pipeline::{self, After, Connection, Serving, client_of};
 use crate::shard::{Shard, Stage};
 
 /// What a closing connection may still send before it is cut, and for how long.
@@ -89,7 +89,7 @@ async fn one_request(shard: &Rc<Shard>, client: &Stream, connection: &Connection
         Err(refusal) => {
             let x = open.exchange();
             shard.ids.fill(&mut x.id);
-            reply::refuse(&serving, x, refusal).await
+            pipeline::refuse(&serving, x, refusal).await
         }
     };
     connection.requests.set(connection.requests.get() + 1);

@@ -4,10 +4,10 @@ use std::future::poll_fn;
 use std::task::Poll;
 use std::time::Duration;
 
-use super::Connection;
 use crate::exchange::{BodyReader, Encoding, Pump};
 use crate::net::Stream;
 use crate::observe::core_meters::{add, sub};
+use crate::pipeline::Connection;
 use crate::shard::{Shard, Stage};
 use crate::upstream::Lease;
 
@@ -15,7 +15,7 @@ use crate::upstream::Lease;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Moves bytes until both sides have ended, one breaks, or nothing has moved for the listener's `tunnel_timeout`.
-pub async fn run(shard: &Shard, connection: &Connection, client: &Stream, lease: Lease) {
+pub(super) async fn run(shard: &Shard, connection: &Connection, client: &Stream, lease: Lease) {
     let _open = OpenTunnel::new(shard);
     let origin = lease.stream();
     let timeout = connection

@@ -92,6 +92,11 @@ impl LoggedHeader {
         LoggedHeader { is_redacted: REDACTED.contains(&name.as_str()), name, key }
     }
 
+    /// Never shown in clear, because the operator says so.
+    pub fn redacted(name: &str) -> LoggedHeader {
+        LoggedHeader { is_redacted: true, ..LoggedHeader::new(name) }
+    }
+
     /// As it was sent, secret or not.
     pub fn plain(name: &str) -> LoggedHeader {
         LoggedHeader { is_redacted: false, ..LoggedHeader::new(name) }

@@ -14,6 +14,7 @@ pub mod names;
 pub mod odd;
 pub mod origin;
 pub mod ports;
+pub mod smuggle;
 pub mod wire;
 
 use std::time::{Duration, Instant};

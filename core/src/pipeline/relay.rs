@@ -5,13 +5,12 @@ use std::task::{Context, Poll};
 
 use ringway_proto::{Body, Version};
 
-use super::After;
+use super::{After, Serving};
 use crate::exchange::{
     AnswerHead, BodyReader, Encoding, Exchange, HeaderEdits, Pump, PumpError, Refusal, write_answer_head,
 };
 use crate::net::Stream;
 use crate::observe::{Flag, Source};
-use crate::pipeline::Serving;
 use crate::upstream::{Attempt, Origin, blame_for};
 
 /// A body up to here is copied behind its head and goes out in one plain send, which costs less than a vectored one.

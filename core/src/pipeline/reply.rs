@@ -6,10 +6,9 @@ use std::task::{Poll, ready};
 use ringway_config::snapshot::Redirect;
 use ringway_proto::{Body, Method, Version, reason, write_decimal, write_field, write_status_line};
 
-use super::After;
+use super::{After, Serving};
 use crate::exchange::{BodyReader, Exchange, HeaderEdits, Refusal, write_connection};
 use crate::observe::Flag;
-use crate::pipeline::Serving;
 use crate::plan::FixedAnswer;
 
 /// A request body that nobody wants is read to its end up to here, so that the connection can be used again.

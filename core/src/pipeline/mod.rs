@@ -1,12 +1,15 @@
 //! The whole story of a request: our own business first, then its route, its filters, its action.
 
+mod client;
+mod relay;
+mod reply;
+
 use std::io;
 use std::net::IpAddr;
 use std::rc::Rc;
 
 use ringway_proto::{Field, Known, Method, NormalPath, TargetForm, host_of};
 
-use crate::conn::{After, Connection, relay, reply};
 use crate::exchange::{
     BodyReader, Encoding, Exchange, Forwarding, HeaderEdits, Hop, Pump, Refusal, client_address, max_forwards,
     write_hop, write_request_head,
@@ -17,6 +20,9 @@ use crate::plan::{ActionPlan, ListenerPlan, RoutePlan};
 use crate::route::{FieldSource, Missed, Query};
 use crate::shard::{Adopted, Shard, Stage};
 use crate::upstream::{Endpoint, Origin};
+
+pub use client::{After, Connection, Listening};
+pub use reply::refuse;
 
 /// The methods that routes can take, for `Allow`.
 const METHODS: &str = "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS";
@@ -59,12 +65,12 @@ pub async fn handle(serving: &Serving<'_>, x: &mut Exchange) -> After {
     if let Some(answer) = own_business(x) {
         return match answer {
             Ok(()) => reply::options(serving, x, METHODS).await,
-            Err(refusal) => reply::refuse(serving, x, refusal).await,
+            Err(refusal) => refuse(serving, x, refusal).await,
         };
     }
     let rule = match choose(serving, x) {
         Ok(rule) => rule,
-        Err(refusal) => return reply::refuse(serving, x, refusal).await,
+        Err(refusal) => return refuse(serving, x, refusal).await,
     };
     let mut edit = RequestEdit { headers: HeaderEdits::default(), path: &x.path.bytes, stripped: 0 };
     for filter in &rule.filters {
@@ -83,7 +89,7 @@ pub async fn handle(serving: &Serving<'_>, x: &mut Exchange) -> After {
             let origin = origin(serving, rule, *cluster);
             let upload = match upload(serving, rule, x) {
                 Ok(upload) => upload,
-                Err(refusal) => return reply::refuse(serving, x, refusal).await,
+                Err(refusal) => return refuse(serving, x, refusal).await,
             };
             let head = |out: &mut Vec<u8>, x: &Exchange, endpoint: &Endpoint| {
                 write_head(out, x, serving, origin.plan.host_for(&endpoint.label), &edits, stripped);
@@ -91,7 +97,7 @@ pub async fn handle(serving: &Serving<'_>, x: &mut Exchange) -> After {
             x.body_taken = true;
             match origin.open(serving.client, x, upload, head).await {
                 Ok(attempt) => relay::answer(serving, x, &origin, attempt, &answer_edits).await,
-                Err(refusal) => reply::refuse(serving, x, refusal).await,
+                Err(refusal) => refuse(serving, x, refusal).await,
             }
         }
     }

@@ -1,0 +1,75 @@
+//! The router by the size of its table, and the filters of a route.
+
+use std::fmt::Write;
+use std::hint::black_box;
+
+use ringway::exchange::HeaderEdits;
+use ringway::filter::{self, Filter, RequestEdit};
+use ringway::route::{Captures, FieldSource, Query, RouteTable};
+use ringway_config::{Snapshot, Source};
+use ringway_perf::micro::Micro;
+
+const SIZES: [usize; 3] = [10, 1_000, 10_000];
+
+struct NoFields;
+
+impl FieldSource for NoFields {
+    fn any(&self, _name: &str, _test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        false
+    }
+}
+
+fn main() {
+    let micro = Micro::from_args();
+    for size in SIZES {
+        let table = RouteTable::build(&snapshot(&routes(size))).expect("the routes below do not overlap too much");
+        let last = size - 1;
+        let paths = [
+            ("exact", format!("/service{last}/health")),
+            ("parameter", format!("/service{last}/users/123456")),
+            ("none", "/nobody/knows/this".to_owned()),
+        ];
+        for (name, path) in &paths {
+            let query =
+                Query { listener: 0, host: b"example.com", path: path.as_bytes(), method: b"GET", fields: &NoFields };
+            let mut captures = Captures::default();
+            micro.time(&format!("router/{size}/{name}"), || table.find(black_box(&query), &mut captures).is_ok());
+        }
+    }
+    let filters = filters();
+    micro.time("filters/strip_prefix+2_headers", || {
+        let mut request = RequestEdit { headers: HeaderEdits::default(), path: b"/api/v1/users/123456", stripped: 0 };
+        filters.iter().for_each(|filter| filter.on_request(black_box(&mut request)));
+        request.stripped
+    });
+}
+
+fn routes(services: usize) -> String {
+    let mut text = String::new();
+    for service in 0..services {
+        for path in [format!("/service{service}/health"), format!("/service{service}/users/{{id}}")] {
+            // Writing to a string does not fail.
+            let _ = writeln!(text, "[[routes]]\nname = \"{path}\"\npath = \"{path}\"\ncluster = \"origin\"");
+        }
+    }
+    text
+}
+
+fn snapshot(routes: &str) -> Snapshot {
+    let text = format!(
+        "[listeners.all]\nbind = \"127.0.0.1:24000\"\n[clusters.origin]\nendpoints = [\"127.0.0.1:24001\"]\n{routes}"
+    );
+    let loaded = ringway_config::load(&Source { name: "routing".to_owned(), text });
+    loaded.unwrap_or_else(|why| panic!("{why}")).snapshot
+}
+
+fn filters() -> Vec<Box<dyn Filter>> {
+    let route = "[[routes]]\nname = \"api\"\npath_prefix = \"/api\"\ncluster = \"origin\"\n\
+        filters = [{ strip_prefix = \"/api\" }, { request_headers = { set = { x-tier = \"gold\" }, remove = [\"x-debug\"] } }]";
+    let snapshot = snapshot(route);
+    snapshot.routes[0]
+        .filters
+        .iter()
+        .map(|config| filter::build(config).unwrap_or_else(|why| panic!("{why:?}")))
+        .collect()
+}
