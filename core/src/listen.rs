@@ -177,6 +177,6 @@ pub fn serve(shard: &Rc<Shard>, fd: OwnedFd, peer: SocketAddr, listening: &Rc<Li
     let Ok(stream) = Net::adopt(&shard.net, fd) else {
         return add(&shard.meters.core.accept_errors_other, 1);
     };
-    let connection = Connection { peer, local_port, listening: listening.clone(), requests: Cell::new(0) };
+    let connection = Connection::new(peer, local_port, listening.clone());
     spawn(conn::serve(shard.clone(), stream, connection, counted));
 }

@@ -12,6 +12,7 @@ fn before(origin: &Origin) -> Gateway {
     Gateway::start(&proxy_to(origin))
 }
 
+#[test]
 fn bytes_behind_an_answer_reach_nobody() {
     let origin = Origin::start(|x| {
         x.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nEVIL")
@@ -24,6 +25,7 @@ fn bytes_behind_an_answer_reach_nobody() {
     assert_eq!(client.closed_within(ms(100)), Closed::Open);
 }
 
+#[test]
 fn bytes_that_come_late_on_an_idle_origin_connection_reach_nobody() {
     let origin = Origin::start(|x| {
         x.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")?;
@@ -39,6 +41,7 @@ fn bytes_that_come_late_on_an_idle_origin_connection_reach_nobody() {
     assert_eq!(origin.connections(), 4, "a poisoned connection is not used again");
 }
 
+#[test]
 fn a_malformed_answer_is_a_502() {
     let foul: [&[u8]; 14] = [
         b"\x15\x03\x01 no http\r\n\r\n",
@@ -69,6 +72,7 @@ fn a_malformed_answer_is_a_502() {
     }
 }
 
+#[test]
 fn an_answer_head_without_end_is_a_502() {
     let origin = Origin::start(|x| {
         x.send(format!("HTTP/1.1 200 OK\r\nX-B: {}\r\nContent-Length: 2\r\n\r\nok", "b".repeat(2_000_000)))
@@ -77,6 +81,7 @@ fn an_answer_head_without_end_is_a_502() {
     gateway.get("/").expect(502).problem();
 }
 
+#[test]
 fn a_foul_chunk_in_an_answer_cuts_the_connection() {
     let origin = Origin::raw_then_close(
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nZZ\r\nbad\r\n0\r\n\r\n",
@@ -89,6 +94,7 @@ fn a_foul_chunk_in_an_answer_cuts_the_connection() {
     assert!(!clean, "a clean-looking answer: {got:?}");
 }
 
+#[test]
 fn idle_origin_connections_do_not_outlive_the_origin() {
     let origin = Origin::saying("x");
     let gateway = Gateway::start(&cluster_all(&format!("endpoints = [\"{}\"]", origin.endpoint())));

@@ -409,11 +409,6 @@ fn one_empty_line_before_a_request_is_forgiven() {
 }
 
 #[test]
-#[test]
-#[test]
-#[test]
-#[test]
-#[test]
 fn a_connection_serves_at_most_its_requests() {
     let origin = Origin::saying("x");
     let gateway = Gateway::start(&format!("{}\n[listeners.main]\nkeepalive_requests_max = 3\n", proxy_to(&origin)));
@@ -422,14 +417,3 @@ fn a_connection_serves_at_most_its_requests() {
     assert_eq!(says, [false, false, true]);
     client.assert_closed();
 }
-
-#[test]
-#[test]
-#[test]
-#[test]
-#[test]
-#[test]
-#[test]
-#[test]
-#[test]
-#[test]

@@ -350,19 +350,3 @@ fn an_origin_that_restarts_all_the_time_loses_no_get() {
         client.get(&format!("/{n}")).expect(200);
     }
 }
-
-/// Asks once; the answer's status must come within `limit`, with this flag in the log.
-#[track_caller]
-#[test]
-#[test]
-#[test]
-#[test]
-#[test]
-#[test]
-/// A body that stalls or never ends is cut: the status is out already.
-#[track_caller]
-#[test]
-#[test]
-#[test]
-#[test]
-#[test]

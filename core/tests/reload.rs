@@ -258,7 +258,7 @@ fn reloads_under_load_fail_no_request() {
     let (a, b) = (Origin::saying("a"), Origin::saying("b"));
     let document = |n: usize| {
         let origin = if n.is_multiple_of(2) { &a } else { &b };
-        let extra = if n % 3 == 0 { "[listeners.extra]\n\n" } else { "" };
+        let extra = if n.is_multiple_of(3) { "[listeners.extra]\n\n" } else { "" };
         format!(
             "[listeners.main]\n\n{extra}{}\n[[routes]]\nname = \"r{n}\"\npath = \"/r{n}\"\nrespond = {{ body = \"r\" }}\n",
             cluster_all(&format!("endpoints = [\"{}\"]", origin.endpoint()))

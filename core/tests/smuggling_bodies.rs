@@ -2,7 +2,7 @@
 
 mod support;
 
-use support::smuggle::{Either, Forward, INNER, May, Refuse, all, chunked, post};
+use support::smuggle::{Either, Forward, INNER, Refuse, all, chunked, post};
 
 #[test]
 fn content_lengths_that_disagree_or_are_no_number() {

@@ -8,6 +8,7 @@ fn before(origin: &Origin) -> Gateway {
     Gateway::start(&proxy_to(origin))
 }
 
+#[test]
 fn absolute_form_is_taken_and_sent_on_as_origin_form() {
     let origin = Origin::saying("x");
     let gateway = before(&origin);
@@ -16,6 +17,7 @@ fn absolute_form_is_taken_and_sent_on_as_origin_form() {
     assert_eq!((seen.target.as_str(), seen.header("host")), ("/abs?q=1", Some("gw.test")));
 }
 
+#[test]
 fn absolute_form_that_disagrees_with_host_is_refused() {
     let origin = Origin::saying("x");
     let gateway = before(&origin);
@@ -23,6 +25,7 @@ fn absolute_form_that_disagrees_with_host_is_refused() {
     assert_eq!(origin.count(), 0);
 }
 
+#[test]
 fn options_star_is_answered() {
     let origin = Origin::saying("x");
     let gateway = before(&origin);
@@ -35,6 +38,7 @@ fn options_star_is_answered() {
     }
 }
 
+#[test]
 fn star_is_for_options_only() {
     let origin = Origin::saying("x");
     let gateway = before(&origin);
@@ -42,6 +46,7 @@ fn star_is_for_options_only() {
     assert_eq!(origin.count(), 0);
 }
 
+#[test]
 fn max_forwards_zero_is_answered_here() {
     let origin = Origin::saying("x");
     let gateway = before(&origin);
@@ -50,6 +55,7 @@ fn max_forwards_zero_is_answered_here() {
     assert_eq!(origin.count(), 0);
 }
 
+#[test]
 fn max_forwards_counts_down() {
     let origin = Origin::saying("x");
     let gateway = before(&origin);
@@ -57,6 +63,7 @@ fn max_forwards_counts_down() {
     assert_eq!(origin.request().header("max-forwards"), Some("6"));
 }
 
+#[test]
 fn connect_and_trace_are_refused() {
     let origin = Origin::saying("x");
     let gateway = before(&origin);
@@ -69,6 +76,7 @@ fn connect_and_trace_are_refused() {
     assert_eq!(origin.count(), 0);
 }
 
+#[test]
 fn an_unknown_method_is_passed_on() {
     let origin = Origin::saying("x");
     let gateway = before(&origin);
@@ -76,6 +84,7 @@ fn an_unknown_method_is_passed_on() {
     assert_eq!(origin.request().method, "FROB");
 }
 
+#[test]
 fn http_2_0_and_unknown_versions_are_refused() {
     let origin = Origin::saying("x");
     let gateway = before(&origin);

@@ -13,6 +13,8 @@ fn one(origin: &Origin, lines: &str) -> String {
     cluster_all(&format!("endpoints = [\"{}\"]\n{lines}", origin.endpoint()))
 }
 
+/// Asks once; the answer's status must come within `limit`, with this flag in the log.
+#[track_caller]
 fn fails_with(gateway: &Gateway, status: u16, flags: &[&str], limit: Duration) {
     let begun = Instant::now();
     let got = gateway.get("/").expect(status);
@@ -27,12 +29,14 @@ fn fails_with(gateway: &Gateway, status: u16, flags: &[&str], limit: Duration) {
     assert!(!got.text().contains("127.0.0.1"), "the full reason is for the log only: {}", got.text());
 }
 
+#[test]
 fn a_connect_timeout_is_a_504() {
     let deaf = Deaf::start();
     let toml = cluster_all(&format!("endpoints = [\"{}\"]\nconnect_timeout = \"300ms\"", deaf.endpoint()));
     fails_with(&Gateway::start(&toml), 504, &["UF", "UT"], ms(2500));
 }
 
+#[test]
 fn a_first_byte_timeout_is_a_504() {
     let origin = Origin::start(|x| {
         x.await_gone(SOON);
@@ -42,6 +46,7 @@ fn a_first_byte_timeout_is_a_504() {
     assert_ne!(origin.ending(0), Ending::Silence, "the origin's connection is closed, not left working");
 }
 
+#[test]
 fn half_a_head_does_not_stop_the_clock() {
     let origin = Origin::start(|x| {
         x.send("HTTP/1.1 200 OK\r\nX-")?;
@@ -52,6 +57,7 @@ fn half_a_head_does_not_stop_the_clock() {
     fails_with(&Gateway::start(&toml), 504, &["UT"], ms(2500));
 }
 
+#[test]
 fn a_total_timeout_is_a_504() {
     let origin = Origin::start(|x| {
         x.await_gone(SOON);
@@ -60,6 +66,7 @@ fn a_total_timeout_is_a_504() {
     fails_with(&Gateway::start(&one(&origin, "total_timeout = \"300ms\"")), 504, &["UT"], ms(2500));
 }
 
+#[test]
 fn a_route_has_its_own_total_timeout() {
     let origin = Origin::start(|x| {
         x.await_gone(SOON);
@@ -73,6 +80,8 @@ fn a_route_has_its_own_total_timeout() {
     fails_with(&Gateway::start(&toml), 504, &["UT"], ms(2500));
 }
 
+/// A body that stalls or never ends is cut: the status is out already.
+#[track_caller]
 fn cut_by(cluster: &str, endless: bool) {
     let origin = Origin::start(move |x| {
         x.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")?;
@@ -94,20 +103,24 @@ fn cut_by(cluster: &str, endless: bool) {
     assert_ne!(origin.ending(0), Ending::Silence);
 }
 
+#[test]
 fn a_stall_between_bytes_cuts_the_answer() {
     cut_by("between_bytes_timeout = \"300ms\"", false);
 }
 
+#[test]
 fn a_total_timeout_cuts_an_endless_answer() {
     cut_by("total_timeout = \"400ms\"", true);
 }
 
+#[test]
 fn a_slow_but_steady_answer_is_not_cut() {
     let origin = Origin::start(|x| x.dribble(b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\nhello, world", ms(25)));
     let toml = one(&origin, "first_byte_timeout = \"400ms\"\nbetween_bytes_timeout = \"400ms\"");
     assert_eq!(Gateway::start(&toml).client().get("/").expect(200).text(), "hello, world");
 }
 
+#[test]
 fn an_origin_that_does_not_take_the_body_is_a_504() {
     let origin = Origin::start(|x| {
         x.wait(ms(3000));
@@ -136,12 +149,14 @@ fn an_origin_that_does_not_take_the_body_is_a_504() {
     sending.join().expect("sender");
 }
 
+#[test]
 fn a_refused_connection_is_a_502() {
     let nobody = Port::lease();
     let gateway = Gateway::start(&cluster_all(&format!("endpoints = [\"{}\"]", nobody.address())));
     fails_with(&gateway, 502, &["UF"], ms(2000));
 }
 
+#[test]
 fn one_slow_origin_does_not_slow_the_others() {
     let slow = Origin::start(|x| {
         x.await_gone(Duration::from_secs(6));

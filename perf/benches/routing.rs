@@ -47,9 +47,12 @@ fn main() {
 fn routes(services: usize) -> String {
     let mut text = String::new();
     for service in 0..services {
-        for path in [format!("/service{service}/health"), format!("/service{service}/users/{{id}}")] {
+        for (name, rest) in [("health", "health"), ("user", "users/{id}")] {
             // Writing to a string does not fail.
-            let _ = writeln!(text, "[[routes]]\nname = \"{path}\"\npath = \"{path}\"\ncluster = \"origin\"");
+            let _ = writeln!(
+                text,
+                "[[routes]]\nname = \"service{service}-{name}\"\npath = \"/service{service}/{rest}\"\ncluster = \"origin\""
+            );
         }
     }
     text

@@ -42,6 +42,7 @@ impl NormalPath {
         let result = self.normalise(raw_path);
         if result.is_err() {
             self.bytes.clear();
+            self.readings.clear();
         }
         result
     }

@@ -4,6 +4,8 @@ use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+use ringway_proto::write_ip;
+
 use crate::upstream::Lease;
 
 /// A listener as its connections on this core see it. Lives across reloads.
@@ -16,10 +18,20 @@ pub struct Listening {
 /// A client's connection.
 pub struct Connection {
     pub peer: SocketAddr,
+    /// The peer's address as it stands in `X-Forwarded-For`.
+    pub peer_text: Box<[u8]>,
     pub local_port: u16,
     pub listening: Rc<Listening>,
     /// Requests served so far.
     pub requests: Cell<u64>,
+}
+
+impl Connection {
+    pub fn new(peer: SocketAddr, local_port: u16, listening: Rc<Listening>) -> Connection {
+        let mut peer_text = Vec::new();
+        write_ip(&mut peer_text, peer.ip());
+        Connection { peer, peer_text: peer_text.into(), local_port, listening, requests: Cell::new(0) }
+    }
 }
 
 /// What happens to the connection once an answer has been sent.

@@ -197,7 +197,8 @@ fn write_head(
     let trusted = serving.listener.trusts(serving.connection.peer.ip());
     let hop = Hop {
         mode: serving.listener.config.forwarded,
-        peer: serving.connection.peer,
+        peer: serving.connection.peer.ip(),
+        peer_text: &serving.connection.peer_text,
         local_port: serving.connection.local_port,
         scheme: "http",
         host: authority,

@@ -24,6 +24,8 @@ fn a_refused_path_leaves_nothing_behind() {
     assert!(normal.ambiguous && normal.readings().count() == 1);
     assert_eq!(normal.set(b"/x/%2f%2e%2e%2f.."), Err(PathError::AboveRoot));
     assert_eq!((normal.bytes.len(), normal.readings().count()), (0, 0));
+    assert_eq!(normal.set(b"/%25252e;x"), Err(PathError::TooAmbiguous), "after a first reading was found");
+    assert_eq!((normal.bytes.len(), normal.readings().count()), (0, 0));
     normal.set(b"/c").expect("valid");
     assert!(!normal.ambiguous && normal.readings().count() == 0);
 }
