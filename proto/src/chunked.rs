@@ -255,8 +255,8 @@ impl Trailers {
             _ => self.bytes.extend_from_slice(&buf[..used]),
         }
         if self.bytes.ends_with(b"\n") {
-            self.end_line()?
-        };
+            self.end_line()?;
+        }
         Ok(used)
     }
 

@@ -77,6 +77,12 @@ fn a_body_without_trailers_holds_no_memory() {
 }
 
 #[test]
+fn a_bare_cr_in_the_place_of_the_end_is_seen_at_once() {
+    assert_eq!(error(b"0\r\n\rX"), ChunkedError::Trailer(FieldError::BareCr));
+    assert_eq!(error(b"0\r\nA: 1\r\n\rX"), ChunkedError::Trailer(FieldError::BareCr));
+}
+
+#[test]
 fn what_follows_the_end_is_left_alone() {
     let mut decoder = ChunkedDecoder::new();
     assert_eq!(decoder.step(b"0\r\n\r\nGET"), Ok((5, Step::End)));
