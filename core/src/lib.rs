@@ -1,5 +1,8 @@
 //! Ringway, an API gateway. The modules stand in the order a request visits them; each imports only from below.
 
+// The process, and the thread that is no core.
+pub mod boot; // start
+pub mod control; // reloads, names, drain, metrics
 // Cores and what they do.
 pub mod serve; // the life of one core
 pub mod listen; // accept, and choose the core that serves

@@ -18,7 +18,7 @@ use crate::mesh::{Sent, ToShard};
 use crate::net::{Acceptor, Net, spawn};
 use crate::observe::core_meters::add;
 use crate::pipeline::{Connection, Listening};
-use crate::shard::Shard;
+use crate::shard::{Shard, Stage};
 use crate::sockets::NewSocket;
 
 /// How long a core accepts nothing after it ran out of descriptors or memory: long enough not to spin, short enough
@@ -53,7 +53,7 @@ impl Accepting {
         let port = socket.address.port();
         spawn(async move {
             let _closed = SetOnDrop(closed);
-            accept_until(&shard, &acceptor, &listening, socket.steering, port, &closing).await;
+            accept_until(&shard, &acceptor, &listening, port, &closing).await;
             close_without_loss(&shard, &acceptor, &listening, port).await;
         });
         Ok(accepting)
@@ -82,7 +82,6 @@ async fn accept_until(
     shard: &Rc<Shard>,
     acceptor: &Acceptor,
     listening: &Rc<Listening>,
-    steering: Steering,
     port: u16,
     closing: &Cell<bool>,
 ) {
@@ -93,7 +92,7 @@ async fn accept_until(
             Poll::Pending => Poll::Pending,
         });
         match accepted.await {
-            Some(Ok(fd)) => welcome(shard, fd, listening, steering, port),
+            Some(Ok(fd)) => welcome(shard, fd, listening, port),
             Some(Err(error)) => note_failure(shard, &error).await,
             None => return,
         }
@@ -114,7 +113,7 @@ async fn close_without_loss(shard: &Rc<Shard>, acceptor: &Acceptor, listening: &
             Poll::Pending => std::pin::Pin::new(&mut quiet).poll(cx).map(|()| None),
         });
         match accepted.await {
-            Some(Ok(fd)) => welcome(shard, fd, listening, Steering::Kernel, port),
+            Some(Ok(fd)) => welcome(shard, fd, listening, port),
             Some(Err(error)) => note_failure(shard, &error).await,
             None => return,
         }
@@ -148,12 +147,14 @@ async fn note_failure(shard: &Shard, error: &io::Error) {
 }
 
 /// Serves a fresh connection, here or on the core that has the fewest.
-fn welcome(shard: &Rc<Shard>, fd: OwnedFd, listening: &Rc<Listening>, steering: Steering, port: u16) {
+fn welcome(shard: &Rc<Shard>, fd: OwnedFd, listening: &Rc<Listening>, port: u16) {
     let Some(peer) = SockRef::from(&fd).peer_addr().ok().and_then(|peer| peer.as_socket()) else {
         return add(&shard.meters.core.accept_errors_aborted, 1); // reset before we looked
     };
     let Some(listener) = listening.index.get() else { return serve(shard, fd, peer, listening, port) };
-    let to = if steering == Steering::LeastLoaded { shard.gauge.least_loaded() } else { shard.core };
+    let steering = shard.adopted().plan.listeners[listener as usize].config.steering;
+    let is_shared = steering == Steering::LeastLoaded && shard.stage() == Stage::Serving;
+    let to = if is_shared { shard.gauge.least_loaded() } else { shard.core };
     if to == shard.core {
         return serve(shard, fd, peer, listening, port);
     }

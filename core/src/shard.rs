@@ -1,6 +1,7 @@
 //! What one core owns: its plan, its pools, its meters, the memory of its exchanges. No other core touches any of it.
 
 use std::cell::{Cell, RefCell};
+use std::io::Write;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -185,8 +186,8 @@ impl Shard {
         let second = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let mut date = self.date.borrow_mut();
         if date.second != second {
-            let text = httpdate::fmt_http_date(now);
-            date.text.copy_from_slice(text.as_bytes());
+            // Always 29 bytes (RFC 9110 5.6.7), so writing them cannot fail.
+            let _ = write!(&mut date.text[..], "{}", httpdate::HttpDate::from(now));
             date.second = second;
         }
         write(&date.text)

@@ -21,7 +21,6 @@ pub struct NewSocket {
     /// The listener's name.
     pub listener: String,
     pub address: SocketAddr,
-    pub steering: Steering,
     pub fd: OwnedFd,
 }
 
@@ -44,7 +43,8 @@ impl NewSockets {
 }
 
 /// One listening socket per core on `address`, in the order of the cores, which is the kernel's index for steering.
-/// `cpus` are the cores' CPU numbers, where they are pinned.
+/// `cpus` are the cores' CPU numbers, where they are pinned. `beside_own`: sockets of this process are there already,
+/// on their way out.
 ///
 /// # Errors
 /// The kernel's; `AddrInUse` when somebody else holds the port.
@@ -54,9 +54,12 @@ pub fn bind(
     backlog: u32,
     steering: Steering,
     cpus: &[Option<usize>],
+    beside_own: bool,
 ) -> io::Result<Vec<NewSocket>> {
     // Without SO_REUSEPORT first: with it the kernel would let two gateways of one user share a port unnoticed.
-    drop(socket_on(address, false)?);
+    if !beside_own {
+        drop(socket_on(address, false)?);
+    }
     let mut sockets = Vec::with_capacity(cpus.len());
     let mut address = address;
     for core in 0..cpus.len() {
@@ -74,7 +77,7 @@ pub fn bind(
         steer_by_cpu(first, cpus)?;
     }
     let listener =
-        |core, socket: Socket| NewSocket { core, listener: listener.to_string(), address, steering, fd: socket.into() };
+        |core, socket: Socket| NewSocket { core, listener: listener.to_string(), address, fd: socket.into() };
     Ok(sockets.into_iter().map(|(core, socket)| listener(core, socket)).collect())
 }
 

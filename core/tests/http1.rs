@@ -2,11 +2,9 @@
 
 mod support;
 
-use std::time::Duration;
-
 use support::client::{Framing, request};
 use support::wire::lossy;
-use support::{Closed, Gateway, Origin, SOON, cluster_all, ms, proxy_to};
+use support::{Gateway, Origin, ms, proxy_to};
 
 fn before(origin: &Origin) -> Gateway {
     Gateway::start(&proxy_to(origin))

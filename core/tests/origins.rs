@@ -4,10 +4,9 @@ mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use support::client::request;
-use support::odd::Deaf;
 use support::ports::Port;
 use support::{Client, Ending, Gateway, Origin, SOON, cluster_all, ms, names, wait_until};
 

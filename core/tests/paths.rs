@@ -205,12 +205,12 @@ fn neighbours_of_a_denied_prefix_pass() {
 }
 
 /// What the origin gets for a target; `Err` is the refusal.
-fn arrives(origin: &Origin, gateway: &Gateway, target: &str) -> Result<String, Response> {
+fn arrives(origin: &Origin, gateway: &Gateway, target: &str) -> Result<String, Box<Response>> {
     let before = origin.count();
     let got = gateway.get(target);
     match origin.targets().get(before) {
         Some(seen) => Ok(seen.clone()),
-        None => Err(got),
+        None => Err(Box::new(got)),
     }
 }
 

@@ -18,13 +18,13 @@ pub fn of<'a>(trials: &'a [Trial], case: &str, arm: &str) -> Vec<&'a Trial> {
 }
 
 /// Per round, what `value` says of ours and of the rival; only rounds in which both count.
-pub fn paired(
+pub fn paired<T>(
     trials: &[Trial],
     case: &str,
     arms: (&str, &str),
     counts: impl Fn(&Trial) -> bool,
-    value: impl Fn(&Trial, &Trial) -> f64,
-) -> Vec<f64> {
+    value: impl Fn(&Trial, &Trial) -> T,
+) -> Vec<T> {
     let rivals = of(trials, case, arms.1);
     let pairs = of(trials, case, arms.0).into_iter().filter_map(|ours| {
         let rival = rivals.iter().find(|rival| rival.round == ours.round)?;

@@ -1,10 +1,12 @@
 //! The order of a side-by-side run: in each round every arm has its turn in every case, so that what is compared was
-//! measured within seconds of each other. Runs that the machine disturbed are repeated.
+//! measured within seconds of each other. Runs that the machine disturbed are repeated, at once and, where too few pairs
+//! count in the end, in further rounds.
 
 use std::time::Duration;
 
 use crate::case::{CASES, Case, LATENCY_ARMS, LATENCY_CONNECTIONS, LATENCY_LOADS_PERCENT, LATENCY_PATH};
 use crate::peer::Peer;
+use crate::report::{OURS, of, paired};
 use crate::stats::median;
 use crate::trial::{Asked, Bench, Times, Trial};
 
@@ -19,6 +21,8 @@ pub struct Rounds {
     pub cases: Vec<&'static Case>,
     pub peers: Vec<&'static Peer>,
     pub rounds: usize,
+    /// Further rounds for those arms that have fewer pairs with ours that count than there were rounds.
+    pub extra_rounds_max: usize,
     pub times: Times,
     pub latency: bool,
 }
@@ -26,10 +30,15 @@ pub struct Rounds {
 impl Rounds {
     pub fn run(&self, bench: &mut Bench, mut done: impl FnMut(&Trial)) -> Vec<Trial> {
         let mut trials = Vec::new();
-        for round in 0..self.rounds {
+        for round in 0..self.rounds + self.extra_rounds_max {
             for case in &self.cases {
                 let asked = Asked::Closed { path: case.path, mode: case.mode, connections: case.connections };
-                for peer in self.in_turn(round).filter(|peer| peer.takes_part_in(case)) {
+                let peers = self.in_turn(round).filter(|peer| peer.takes_part_in(case));
+                let peers: Vec<&Peer> = match round < self.rounds {
+                    true => peers.collect(),
+                    false => self.lacking(case, peers.collect(), &trials),
+                };
+                for peer in peers {
                     let trial = self.steady(bench, Some(peer), &asked);
                     let trial = Trial { case: case.name.to_owned(), arm: peer.name.to_owned(), round, ..trial };
                     done(&trial);
@@ -47,6 +56,19 @@ impl Rounds {
     fn in_turn(&self, round: usize) -> impl Iterator<Item = &'static Peer> {
         let start = round.checked_rem(self.peers.len()).unwrap_or(0);
         self.peers[start..].iter().chain(&self.peers[..start]).copied()
+    }
+
+    /// Those that still need pairs, and ours to pair them with.
+    fn lacking(&self, case: &Case, peers: Vec<&'static Peer>, trials: &[Trial]) -> Vec<&'static Peer> {
+        let lacks = |peer: &Peer| {
+            peer.name != OURS
+                && paired(trials, case.name, (OURS, peer.name), Trial::counts, |_, _| ()).len() < self.rounds
+                // One that cannot work is not asked again and again.
+                && of(trials, case.name, peer.name).iter().any(|trial| trial.worked())
+        };
+        let (ours, rivals): (Vec<_>, Vec<_>) = peers.into_iter().partition(|peer| peer.name == OURS);
+        let lacking: Vec<_> = rivals.into_iter().filter(|peer| lacks(peer)).collect();
+        if ours.is_empty() || lacking.is_empty() { Vec::new() } else { [ours, lacking].concat() }
     }
 
     fn steady(&self, bench: &mut Bench, peer: Option<&Peer>, asked: &Asked) -> Trial {

@@ -126,34 +126,28 @@ fn affinity() -> Vec<usize> {
 /// The smallest quota of the process's groups and those above them; cgroup v2 (`cpu.max`) or v1 (`cpu.cfs_quota_us`).
 fn cgroup_quota(membership: &Path, root: &Path) -> Option<f64> {
     let membership = fs::read_to_string(membership).ok()?;
+    let read = |dir: &Path, file: &str| fs::read_to_string(dir.join(file)).ok();
+    let v2 = |dir: &Path| quota_v2(&read(dir, "cpu.max")?);
+    let v1 = |dir: &Path| quota_v1(&read(dir, "cpu.cfs_quota_us")?, &read(dir, "cpu.cfs_period_us")?);
     let mut quotas = Vec::new();
     for line in membership.lines() {
-        let mut parts = line.splitn(3, ':');
-        let (Some(_), Some(controllers), Some(group)) = (parts.next(), parts.next(), parts.next()) else { continue };
+        // "0::/group", "4:cpu,cpuacct:/group"
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(group)) = (parts.next(), parts.next()) else { continue };
         if controllers.is_empty() {
-            above(root, group, |dir| quotas.extend(quota_v2(&fs::read_to_string(dir.join("cpu.max")).ok()?)));
+            quotas.extend(above(root, group).iter().filter_map(|dir| v2(dir)));
         } else if controllers.split(',').any(|controller| controller == "cpu") {
-            for mount in [root.join("cpu"), root.join(controllers)] {
-                let read = |dir: &Path, file: &str| fs::read_to_string(dir.join(file)).ok();
-                above(&mount, group, |dir| {
-                    quotas.extend(quota_v1(&read(dir, "cpu.cfs_quota_us")?, &read(dir, "cpu.cfs_period_us")?))
-                });
-            }
+            let mounts = [root.join("cpu"), root.join(controllers)];
+            quotas.extend(mounts.iter().flat_map(|mount| above(mount, group)).filter_map(|dir| v1(&dir)));
         }
     }
     quotas.into_iter().reduce(f64::min)
 }
 
-/// Visits the group's directory and each one above it, up to the mount. In a container the group's own path may not be
-/// there; the mount is the container's group then.
-fn above(mount: &Path, group: &str, mut visit: impl FnMut(&Path) -> Option<()>) {
-    let mut below = PathBuf::from(group.trim_start_matches('/'));
-    loop {
-        let _ = visit(&mount.join(&below));
-        if !below.pop() {
-            return;
-        }
-    }
+/// The group's directory and each one above it, up to the mount. In a container the group's own path may not be there;
+/// the mount is the container's group then.
+fn above(mount: &Path, group: &str) -> Vec<PathBuf> {
+    Path::new(group.trim_start_matches('/')).ancestors().map(|below| mount.join(below)).collect()
 }
 
 /// `max 100000` or `150000 100000`.

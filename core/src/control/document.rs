@@ -1,7 +1,6 @@
 //! From a file to a checked document and a plan of it, with every mistake at its line. Applies nothing.
 
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 
 use ringway_config::snapshot::{AccessFormat, Log};
 use ringway_config::{Errors, Fault, Loaded, Problem, Snapshot, Source};
@@ -82,9 +81,4 @@ pub fn log_settings(log: &Log) -> Result<LogSettings, Fault> {
     LogSettings::new(format, headers.collect()).map_err(|error| {
         Fault::new(error.to_string()).at("log.headers").cure(format!("name at most {LOGGED_HEADERS_MAX}"))
     })
-}
-
-/// For one core, on its own thread.
-pub fn core_settings(log: &Log) -> Option<Rc<LogSettings>> {
-    log_settings(log).ok().map(Rc::new)
 }

@@ -71,10 +71,6 @@ impl Drain {
         }
     }
 
-    pub fn is_cut(&self) -> bool {
-        self.phase == Phase::Cut
-    }
-
     /// One line, if anything was cut. `tunnels` by core, among the connections.
     pub fn report(&self, tunnels: &[u64]) -> Option<String> {
         let cut: usize = self.left.iter().flatten().sum();
@@ -135,10 +131,7 @@ mod tests {
         drain.on_drained(0, 4);
         assert_eq!(drain.advance(begun + DEADLINE + MS), Act::Wait(begun + DEADLINE + LAST_WORD_TIME_MAX));
         let report = drain.report(&[1, 0, 0]).unwrap();
-        assert_eq!(
-            report,
-            "at the deadline, cut 4 connections (core 0: 4, 1 of them tunnels; core 1 did not answer)"
-        );
+        assert_eq!(report, "at the deadline, cut 4 connections (core 0: 4, 1 of them tunnels; core 1 did not answer)");
         assert_eq!(drain.advance(begun + DEADLINE + LAST_WORD_TIME_MAX), Act::Over);
     }
 

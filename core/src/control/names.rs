@@ -11,6 +11,7 @@ use ringway_config::snapshot::EndpointAddress;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use super::say;
 use crate::plan;
 
 /// Lookups under way at a time; each blocks a thread of the pool.
@@ -153,7 +154,7 @@ impl Names {
                 addresses.dedup();
                 addresses.truncate(ADDRESSES_MAX);
                 if std::mem::take(&mut host.is_failing) {
-                    eprintln!("ringway: {name} is resolved again");
+                    say(&format!("{name} is resolved again"));
                 }
                 if host.addresses != addresses {
                     host.addresses = addresses;
@@ -168,7 +169,7 @@ impl Names {
                         0 => "requests to it get a 503 until it can".to_owned(),
                         count => format!("its last {count} addresses stay in use"),
                     };
-                    eprintln!("ringway: {name} cannot be resolved: {why}; {then}");
+                    say(&format!("{name} cannot be resolved: {why}; {then}"));
                 }
                 host.due = Instant::now() + self.jittered(host.refresh.min(RETRY_AFTER));
             }

@@ -179,7 +179,9 @@ impl Control {
         match &self.path {
             None => Err("the embedded demo runs here, which has no file to reload\n".to_owned()),
             Some(own) if is_same_file(own, &wanted) => Ok(()),
-            Some(own) => Err(format!("the gateway that answers runs from {}, not {}\n", own.display(), wanted.display())),
+            Some(own) => {
+                Err(format!("the gateway that answers runs from {}, not {}\n", own.display(), wanted.display()))
+            }
         }
     }
 }

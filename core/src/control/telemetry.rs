@@ -101,15 +101,15 @@ impl Control {
             return page.clone();
         }
         let begun = Instant::now();
-        self.ask_meters(ANSWER_TIME_MAX).await;
+        let _ = timeout(ANSWER_TIME_MAX, self.begin_ask()).await;
         let facts = self.facts();
         let page: Rc<str> = self.telemetry.scrape.borrow_mut().render(&facts).into();
         *last = Some((begun, page.clone()));
         page
     }
 
-    /// Brings every core's snapshot up to date, as far as the cores answer in time.
-    pub async fn ask_meters(&self, time_max: Duration) {
+    /// Asks every core for its snapshot; told when all have answered.
+    pub fn begin_ask(&self) -> oneshot::Receiver<()> {
         let ask = self.telemetry.asks.get() + 1;
         self.telemetry.asks.set(ask);
         let (all_answered, answered) = oneshot::channel();
@@ -119,6 +119,6 @@ impl Control {
             // A core whose inbox is full is as good as silent.
             let _: Sent<_> = self.port.send(core, ToShard::Meters { ask });
         }
-        let _ = timeout(time_max, answered).await;
+        answered
     }
 }

@@ -95,7 +95,8 @@ mod tests {
         let mut head = RequestHead::new();
         assert_eq!(head.parse(request.as_bytes(), &limits), Ok(Progress::Complete));
         let peer: IpAddr = "10.0.0.9".parse().unwrap();
-        let hop = Hop { mode, peer, peer_text: b"10.0.0.9", local_port: 8080, scheme: "http", host: b"a.test:81", trusted };
+        let hop =
+            Hop { mode, peer, peer_text: b"10.0.0.9", local_port: 8080, scheme: "http", host: b"a.test:81", trusted };
         let client = client_address(&head, request.as_bytes(), peer, |ip| trusted && ip == peer);
         let mut out = Vec::new();
         write_hop(&mut out, &head, request.as_bytes(), &hop, client);

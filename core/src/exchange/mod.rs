@@ -10,6 +10,7 @@ mod pump;
 mod refusal;
 mod request_id;
 
+use std::borrow::Cow;
 use std::rc::Rc;
 
 pub use body::{BodyError, BodyReader};
@@ -57,7 +58,7 @@ pub struct Record {
     pub source: Source,
     pub flag: Flag,
     /// The whole reason, for the log alone.
-    pub reason: Option<String>,
+    pub reason: Option<Cow<'static, str>>,
     pub origin_wait_ns: u64,
     /// Body bytes from the client.
     pub bytes_in: u64,
@@ -117,7 +118,7 @@ impl Record {
     }
 
     /// Notes what went wrong; the first cause stays.
-    pub fn blame(&mut self, flag: Flag, reason: impl Into<String>) {
+    pub fn blame(&mut self, flag: Flag, reason: impl Into<Cow<'static, str>>) {
         if self.flag == Flag::None {
             self.flag = flag;
             self.reason = Some(reason.into());

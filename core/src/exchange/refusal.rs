@@ -1,5 +1,7 @@
 //! Why the gateway answers a request itself with an error: who failed, what the client sees, what the log says.
 
+use std::borrow::Cow;
+
 use ringway_proto::{PathError, RequestError};
 
 use super::body::BodyError;
@@ -13,16 +15,16 @@ pub struct Refusal {
     /// Stable, for clients to match on.
     pub code: &'static str,
     /// For the log alone: may name addresses and what an origin said.
-    pub reason: String,
+    pub reason: Cow<'static, str>,
     /// The connection cannot be used any more.
     pub close: bool,
     /// Value of `Allow`, for a 405.
-    pub allow: Option<String>,
+    pub allow: Option<Cow<'static, str>>,
 }
 
 impl Refusal {
     /// With the status and the code that the flag stands for.
-    pub fn new(flag: Flag, reason: impl Into<String>) -> Refusal {
+    pub fn new(flag: Flag, reason: impl Into<Cow<'static, str>>) -> Refusal {
         Refusal { flag, status: flag.status(), code: flag.code(), reason: reason.into(), close: false, allow: None }
     }
 
@@ -32,7 +34,7 @@ impl Refusal {
         self
     }
 
-    pub fn method_not_allowed(allow: impl Into<String>) -> Refusal {
+    pub fn method_not_allowed(allow: impl Into<Cow<'static, str>>) -> Refusal {
         let refusal = Refusal::new(Flag::NoRoute, "no route takes this method");
         Refusal { status: 405, code: "method_not_allowed", allow: Some(allow.into()), ..refusal }
     }

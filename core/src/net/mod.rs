@@ -9,6 +9,8 @@ mod address;
 mod buffers;
 mod epoll;
 mod exec;
+#[cfg(feature = "failpoints")]
+pub mod failpoint;
 mod reactor;
 mod sleep;
 mod socket;

@@ -480,6 +480,7 @@ impl Sleepers {
     fn add(&mut self, waker: Waker) -> (u32, u64) {
         let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push((0, None));
+            self.free.reserve(self.slots.len()); // giving back does not allocate
             (self.slots.len() - 1) as u32
         });
         let slot = &mut self.slots[index as usize];

@@ -28,6 +28,8 @@ impl Stream {
     /// # Errors
     /// `TimedOut` when the receive deadline has passed, else the kernel's.
     pub fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Chunk>>> {
+        #[cfg(feature = "failpoints")]
+        super::failpoint::pass();
         for attempt in 0..2 {
             let mut rx = self.socket.rx.borrow_mut();
             if let Some(chunk) = rx.pop() {
@@ -191,6 +193,8 @@ impl Stream {
     /// # Errors
     /// `TimedOut` when the send deadline has passed, else the kernel's.
     pub fn poll_room(&self, cx: &mut Context<'_>, bytes: usize) -> Poll<io::Result<()>> {
+        #[cfg(feature = "failpoints")]
+        super::failpoint::pass();
         let mut tx = self.socket.tx.borrow_mut();
         self.start_with(&mut tx);
         if let Some(code) = tx.failed {

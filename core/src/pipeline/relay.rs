@@ -1,5 +1,6 @@
 //! An origin's answer on its way to the client: its head rewritten, its body moved. Ends when the client has it all.
 
+use std::borrow::Cow;
 use std::future::poll_fn;
 use std::task::{Context, Poll};
 
@@ -19,8 +20,8 @@ const COPIED_BODY_BYTES_MAX: u64 = 4 * 1024;
 /// Why an answer did not reach its client whole.
 enum Broken {
     /// Its origin failed; what the client has must not look whole.
-    Origin(Flag, String),
-    Client(String),
+    Origin(Flag, Cow<'static, str>),
+    Client(Cow<'static, str>),
 }
 
 /// Sends the answer whose head is in the exchange.
@@ -135,7 +136,7 @@ fn poll_bodies(
             let (flag, reason) = blame_for(&error);
             Poll::Ready(Err(Broken::Origin(flag, reason)))
         }
-        Poll::Ready(Err(PumpError::Sink(error))) => Poll::Ready(Err(Broken::Client(error.to_string()))),
+        Poll::Ready(Err(PumpError::Sink(error))) => Poll::Ready(Err(Broken::Client(error.to_string().into()))),
         Poll::Ready(Err(PumpError::TooLarge)) | Poll::Pending => Poll::Pending,
     }
 }

@@ -1,6 +1,7 @@
 //! One request on its way to an origin, up to the head of the answer: a connection, the request's head, its body as it
 //! comes, interim answers back to the client, one safe retry. The answer's body is the client side's business.
 
+use std::borrow::Cow;
 use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
@@ -206,7 +207,7 @@ impl Origin<'_> {
 
 impl Failure {
     /// The origin ended or reset the connection before the head of its answer was complete.
-    fn ended(x: &Exchange, flag: Flag, reason: impl Into<String>) -> Failure {
+    fn ended(x: &Exchange, flag: Flag, reason: impl Into<Cow<'static, str>>) -> Failure {
         let silent_end = x.answer_bytes.is_empty() && x.record.interim_answers == 0;
         let reason = reason.into();
         let place = if silent_end { "before it answered" } else { "within the head of its answer" };
@@ -233,11 +234,13 @@ fn refuse_connect(error: ConnectError, endpoint: &Endpoint, timeout: Duration) -
 }
 
 /// Whose fault it is that an answer's body broke off.
-pub fn blame_for(error: &BodyError) -> (Flag, String) {
+pub fn blame_for(error: &BodyError) -> (Flag, Cow<'static, str>) {
     match error {
         BodyError::TimedOut => (Flag::OriginTimeout, "the origin's answer stopped coming".into()),
         BodyError::Truncated => (Flag::OriginClosed, "the origin closed within its answer".into()),
-        BodyError::Reset(error) => (Flag::OriginReset, format!("the origin reset within its answer: {error}")),
-        BodyError::Malformed(code) => (Flag::OriginProtocol, format!("the origin's chunks are malformed: {code}")),
+        BodyError::Reset(error) => (Flag::OriginReset, format!("the origin reset within its answer: {error}").into()),
+        BodyError::Malformed(code) => {
+            (Flag::OriginProtocol, format!("the origin's chunks are malformed: {code}").into())
+        }
     }
 }

@@ -18,12 +18,13 @@ use ringway_perf::{calib, no_flags_left, report, seconds};
 const USAGE: &str = "\
 usage: bench [options]
   --gateway FILE    the ringway binary                          (target/release/ringway)
-  --rivals DIR      monoio_http and monoio_bare                 (perf/rival/target/release)
+  --rivals DIR      monoio_http and monoio_bare                 (target/rival/release)
   --envoy FILE      the Envoy binary                            (target/envoy/bin/envoy)
   --nginx FILE, --haproxy FILE                                  (/usr/sbin/...)
   --cases a,b,...   of those that --list names; `latency` too   (all)
   --peers a,b,...   of those that --list names                  (all that are there)
   --rounds N        how often every arm has its turn            (9)
+  --extra-rounds N  more for those with fewer pairs that count  (as many)
   --duration S      measured seconds of each run                (4)
   --warm S          seconds before that                         (1)
   --quick           one round of 2 s each
@@ -33,6 +34,7 @@ usage: bench [options]
   --check           exit 1 if a bar is missed, 3 if one is unproven
   --list            name cases and arms";
 
+const ROUNDS: usize = 9; // what the bars ask for
 const EXIT_MISSED: u8 = 1;
 const EXIT_USAGE: u8 = 2;
 const EXIT_UNPROVEN: u8 = 3;
@@ -157,9 +159,10 @@ impl Options {
             warm: warm.unwrap_or(seconds(if quick { "0.5" } else { "1" })?),
             duration: duration.unwrap_or(seconds(if quick { "2" } else { "4" })?),
         };
-        let rounds = flags.opt_value_from_str("--rounds")?.unwrap_or(if quick { 1 } else { 9 });
+        let rounds = flags.opt_value_from_str("--rounds")?.unwrap_or(if quick { 1 } else { ROUNDS });
+        let extra_rounds_max = flags.opt_value_from_str("--extra-rounds")?.unwrap_or(if quick { 0 } else { rounds });
         let options = Self {
-            rounds: Rounds { cases, peers, rounds, times, latency },
+            rounds: Rounds { cases, peers, rounds, extra_rounds_max, times, latency },
             programs: programs(&mut flags)?,
             json: path(&mut flags, "--json")?,
             from: path(&mut flags, "--from")?,
@@ -184,7 +187,7 @@ fn programs(flags: &mut pico_args::Arguments) -> Result<Programs, Box<dyn Error>
     };
     Ok(Programs {
         gateway: program("--gateway", "target/release/ringway")?,
-        rivals: program("--rivals", "perf/rival/target/release")?,
+        rivals: program("--rivals", "target/rival/release")?,
         envoy: program("--envoy", "target/envoy/bin/envoy")?,
         nginx: program("--nginx", "/usr/sbin/nginx")?,
         haproxy: program("--haproxy", "/usr/sbin/haproxy")?,

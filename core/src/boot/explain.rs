@@ -1,0 +1,257 @@
+//! `ringway explain`: which route, filters and cluster a request would take, and why every other route does not.
+//! Asks no running gateway.
+
+use std::fmt::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use ringway_config::snapshot::{Action, EndpointAddress, Route, Snapshot};
+use ringway_config::{Errors, Fault};
+use ringway_proto::NormalPath;
+
+use super::cli::print_problems;
+use crate::control::document::{Document, NoNames};
+use crate::plan::Plan;
+use crate::route::{Captures, FieldSource, Missed, Query, RouteId};
+
+const NO_ROUTE: u8 = 1;
+
+/// A request that nobody sent.
+pub struct Asked {
+    pub method: String,
+    pub url: Url,
+    pub headers: Vec<(String, String)>,
+    pub listener: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Url {
+    /// Without port; empty for a path alone.
+    host: String,
+    path: String,
+}
+
+/// For the command line.
+///
+/// # Errors
+/// Neither a path nor an http URL.
+pub fn parse_url(text: &str) -> Result<Url, String> {
+    let wrong = || "write http://host/path or /path".to_owned();
+    if !text.bytes().all(|byte| byte.is_ascii_graphic() || !byte.is_ascii()) {
+        return Err(wrong());
+    }
+    let (authority, rest) = match text.split_once("://") {
+        _ if text.starts_with('/') => ("", text),
+        Some(("http" | "https", rest)) => rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len())),
+        _ => return Err(wrong()),
+    };
+    if authority.is_empty() && !text.starts_with('/') {
+        return Err(wrong());
+    }
+    let path = rest.split(['?', '#']).next().unwrap_or_default();
+    let host = String::from_utf8_lossy(ringway_proto::host_of(authority.as_bytes())).into_owned();
+    Ok(Url { host, path: if path.is_empty() { "/".to_owned() } else { path.to_owned() } })
+}
+
+/// For the command line.
+///
+/// # Errors
+/// No token (RFC 9110 5.6.2).
+pub fn parse_method(text: &str) -> Result<String, String> {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    match !text.is_empty() && text.bytes().all(is_token) {
+        true => Ok(text.to_owned()),
+        false => Err("write a method as in GET".to_owned()),
+    }
+}
+
+/// For the command line.
+///
+/// # Errors
+/// No colon.
+pub fn parse_header(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once(':').ok_or("write 'Name: value'")?;
+    Ok((parse_method(name.trim())?.to_ascii_lowercase(), value.trim().to_owned()))
+}
+
+struct Fields<'a>(&'a [(String, String)]);
+
+impl FieldSource for Fields<'_> {
+    fn any(&self, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        self.0.iter().any(|(have, value)| have == name && test(value.as_bytes()))
+    }
+}
+
+/// Prints the answer. 0: some route takes the request; 1: none does, or the file is bad.
+pub fn explain(file: Option<&Path>, asked: &Asked) -> ExitCode {
+    let found = Document::read(file).and_then(|document| {
+        let plan = document.plan(0, &NoNames)?;
+        answer(&document, &plan, asked)
+    });
+    match found {
+        Ok((text, is_found)) => {
+            use std::io::Write;
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            if is_found { ExitCode::SUCCESS } else { ExitCode::from(NO_ROUTE) }
+        }
+        Err(errors) => {
+            print_problems(&errors);
+            ExitCode::from(NO_ROUTE)
+        }
+    }
+}
+
+fn answer(document: &Document, plan: &Plan, asked: &Asked) -> Result<(String, bool), Errors> {
+    let snapshot = &document.snapshot;
+    let listener = listener(snapshot, asked.listener.as_deref()).map_err(|fault| document.locate(vec![fault]))?;
+    let mut path = NormalPath::new();
+    if let Err(error) = path.set(asked.url.path.as_bytes()) {
+        return Ok((format!("400: the path is refused before any route is asked: {error}\n"), false));
+    }
+    let named = asked.headers.iter().find(|(name, _)| name == "host").map(|(_, value)| value.as_str());
+    let host = named.filter(|_| asked.url.host.is_empty()).unwrap_or(&asked.url.host);
+    let query = Query {
+        listener: listener as u32,
+        host: ringway_proto::host_of(host.as_bytes()),
+        path: &path.bytes,
+        method: asked.method.as_bytes(),
+        fields: &Fields(&asked.headers),
+    };
+    let found = plan.table.find_all_readings(&query, path.readings(), &mut Captures::default());
+    let mut out = String::new();
+    // Writing to a String cannot fail, here and below.
+    let _ = writeln!(
+        out,
+        "{} {} for host {:?} on listener {:?}",
+        asked.method,
+        path.bytes.escape_ascii(),
+        host,
+        snapshot.listeners[listener].name
+    );
+    match &found {
+        Ok(id) => describe(&mut out, snapshot, plan, *id),
+        Err(missed) => out.push_str(&say_missed(missed)),
+    }
+    out.push_str("\nroutes in the order of preference:\n");
+    for verdict in plan.table.explain(&query) {
+        let _ = writeln!(out, "  {verdict}");
+    }
+    Ok((out, found.is_ok()))
+}
+
+fn listener(snapshot: &Snapshot, named: Option<&str>) -> Result<usize, Fault> {
+    let Some(named) = named else { return Ok(0) };
+    let found = snapshot.listeners.iter().position(|listener| listener.name == named);
+    found.ok_or_else(|| {
+        let names: Vec<&str> = snapshot.listeners.iter().map(|listener| listener.name.as_str()).collect();
+        let fault = Fault::new(format!("no listener is called {named:?}")).at("listeners");
+        fault.cure(format!("the listeners are {}", names.join(", ")))
+    })
+}
+
+fn say_missed(missed: &Missed) -> String {
+    match missed {
+        Missed::Path => "404: no route has this host and path\n".to_owned(),
+        Missed::Method(allow) => format!("405: routes have this host and path, but take only {allow}\n"),
+        Missed::Conditions => {
+            "404: routes have this host, path and method, but their header conditions fail\n".to_owned()
+        }
+        Missed::Ambiguous => {
+            "400: an origin could read this path in another way, and that reading takes another route\n".to_owned()
+        }
+    }
+}
+
+fn describe(out: &mut String, snapshot: &Snapshot, plan: &Plan, id: RouteId) {
+    let route = &snapshot.routes[id as usize];
+    let _ = writeln!(out, "takes route {:?} ({})", route.name, plan.table.label(id));
+    for filter in &route.filters {
+        let _ = writeln!(out, "  filter   {} = {}", filter.name, filter.table);
+    }
+    match &route.action {
+        Action::Cluster(index) => {
+            let cluster = &snapshot.clusters[*index];
+            let list: Vec<String> = cluster.endpoints.iter().map(|endpoint| endpoint_text(&endpoint.address)).collect();
+            let _ = writeln!(out, "  cluster  {}: {}", cluster.name, list.join(", "));
+        }
+        Action::Redirect(redirect) => {
+            let _ = writeln!(out, "  redirect {} to {}", redirect.status, redirect.to);
+        }
+        Action::Respond(respond) => {
+            let _ = writeln!(
+                out,
+                "  respond  {}, {} bytes of {}",
+                respond.status,
+                respond.body.len(),
+                respond.content_type
+            );
+        }
+    }
+    limits(out, route);
+}
+
+fn limits(out: &mut String, route: &Route) {
+    if let Some(bytes) = route.body_bytes_max {
+        let _ = writeln!(out, "  limit    body_bytes_max = {bytes}");
+    }
+    if let Some(time) = route.total_timeout {
+        let _ = writeln!(out, "  limit    total_timeout = {time:?}");
+    }
+}
+
+fn endpoint_text(address: &EndpointAddress) -> String {
+    match address {
+        EndpointAddress::Ip(address) => address.to_string(),
+        EndpointAddress::Unix(path) => format!("unix:{}", path.display()),
+        EndpointAddress::Dns { host, port } => format!("{host}:{port}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ask(method: &str, url: &str, headers: &[&str]) -> (String, bool) {
+        let document = Document::read(None).unwrap();
+        let plan = document.plan(0, &NoNames).unwrap();
+        let headers = headers.iter().map(|header| parse_header(header).unwrap()).collect();
+        let asked = Asked { method: method.into(), url: parse_url(url).unwrap(), headers, listener: None };
+        answer(&document, &plan, &asked).unwrap()
+    }
+
+    #[test]
+    fn urls_are_read() {
+        let url = |text: &str| parse_url(text).map(|url| (url.host, url.path));
+        assert_eq!(url("http://a.test:80/b/c?d#e"), Ok(("a.test".into(), "/b/c".into())));
+        assert_eq!(url("https://a.test"), Ok(("a.test".into(), "/".into())));
+        assert_eq!(url("http://[::1]:80/x"), Ok(("[::1]".into(), "/x".into())));
+        assert_eq!(url("/b?c=http://d"), Ok((String::new(), "/b".into())));
+        for wrong in ["not a url", "", "a.test/b", "ftp://a/b", "http:///b", "http://a/b c"] {
+            assert!(url(wrong).is_err(), "{wrong:?}");
+        }
+        assert!(parse_method("G E T").is_err() && parse_method("").is_err() && parse_header("x").is_err());
+    }
+
+    #[test]
+    fn a_found_route_is_described_and_the_others_say_why_not() {
+        let (said, found) = ask("GET", "http://x/api/hello?q", &[]);
+        assert!(found);
+        for part in ["takes route \"api\" (/api/*)", "strip_prefix = \"/api\"", "demo: 127.0.0.1:9101, 127.0.0.1:9102"]
+        {
+            assert!(said.contains(part), "{part} is not in: {said}");
+        }
+        assert!(said.contains("\n  user (/users/{id}): path: "), "{said}");
+    }
+
+    #[test]
+    fn what_no_route_takes_has_its_status() {
+        let first = |method, url| {
+            let (said, found) = ask(method, url, &[]);
+            assert!(!found, "{said}");
+            said
+        };
+        assert!(first("GET", "/nowhere").contains("\n404: "));
+        assert!(first("DELETE", "/users/7").contains("\n405: "));
+        assert!(first("GET", "/a%00").starts_with("400: "));
+    }
+}

@@ -1,0 +1,155 @@
+//! Memory of the hot path: a keep-alive request in steady state allocates nothing, an idle connection holds little.
+//! A counting allocator watches the core's own thread.
+
+mod inside;
+mod support;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard};
+
+use inside::Core;
+use ringway::net::EngineKind;
+use support::Origin;
+
+const WARM_UP: usize = 2_000;
+const COUNTED: usize = 10_000;
+const IDLE: usize = 2_000;
+const IDLE_BYTES_MAX: i64 = 1024;
+/// Buffers that wait in the ring for whoever receives next, however many connections there are.
+const IN_THE_RING_MAX: u64 = 512;
+
+struct Counting;
+
+static COUNTING: AtomicBool = AtomicBool::new(false);
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+static BYTES: AtomicI64 = AtomicI64::new(0);
+
+thread_local! {
+    static IS_CORE: Cell<bool> = const { Cell::new(false) };
+}
+
+// SAFETY: every call goes on to the system's allocator unchanged; counting touches atomics and a const thread local.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        note(layout.size() as i64);
+        // SAFETY: the caller's own promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
+        if IS_CORE.try_with(Cell::get).unwrap_or(false) {
+            BYTES.fetch_sub(layout.size() as i64, Ordering::Relaxed);
+        }
+        // SAFETY: the caller's own promise.
+        unsafe { System.dealloc(place, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn note(bytes: i64) {
+    if IS_CORE.try_with(Cell::get).unwrap_or(false) {
+        BYTES.fetch_add(bytes, Ordering::Relaxed);
+        if COUNTING.load(Ordering::Relaxed) {
+            ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The counters are the process's: one test at a time.
+fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+fn core(origin: &Origin, engine: EngineKind) -> Core {
+    let toml = format!(
+        "[telemetry]\nbind = 'off'\n[listeners.l]\nbind = '127.0.0.1:0'\n[clusters.o]\nendpoints = ['{}']\n\
+         [[routes]]\nname = 'api'\npath_prefix = '/api'\ncluster = 'o'\n",
+        origin.address()
+    );
+    Core::start(&toml, engine, || IS_CORE.with(|core| core.set(true)))
+}
+
+fn exchange(client: &mut TcpStream, request: &[u8], answer: &mut [u8], status: &[u8]) {
+    client.write_all(request).unwrap();
+    let mut length = 0;
+    loop {
+        length += client.read(&mut answer[length..]).unwrap();
+        let text = &answer[..length];
+        assert!(text.starts_with(status), "{}", String::from_utf8_lossy(text));
+        if let Some(head) = text.windows(4).position(|four| four == b"\r\n\r\n") {
+            let head_text = String::from_utf8_lossy(&text[..head]).to_ascii_lowercase();
+            let body = head_text.split("content-length: ").nth(1).unwrap().lines().next().unwrap();
+            if length >= head + 4 + body.trim().parse::<usize>().unwrap() {
+                return;
+            }
+        }
+    }
+}
+
+fn steady(name: &str, address: SocketAddr, request: &[u8], status: &[u8]) {
+    let mut client = TcpStream::connect(address).unwrap();
+    client.set_nodelay(true).unwrap();
+    let mut answer = [0; 4096];
+    for round in 0..WARM_UP + COUNTED {
+        if round == WARM_UP {
+            ALLOCATIONS.store(0, Ordering::SeqCst);
+            COUNTING.store(true, Ordering::SeqCst);
+        }
+        exchange(&mut client, request, &mut answer, status);
+    }
+    COUNTING.store(false, Ordering::SeqCst);
+    assert_eq!(ALLOCATIONS.load(Ordering::SeqCst), 0, "{name}: allocations in {COUNTED} requests");
+}
+
+fn no_allocation(engine: EngineKind) {
+    let _alone = alone();
+    let origin = Origin::saying("hello");
+    let core = core(&origin, engine);
+    steady("GET", core.address, b"GET /api/a?b=c HTTP/1.1\r\nHost: a.test\r\nUser-Agent: t\r\n\r\n", b"HTTP/1.1 200");
+    let post = b"POST /api/a HTTP/1.1\r\nHost: a.test\r\nContent-Length: 5\r\n\r\nhello";
+    steady("POST with a body", core.address, post, b"HTTP/1.1 200");
+    steady("404", core.address, b"GET /nowhere HTTP/1.1\r\nHost: a.test\r\n\r\n", b"HTTP/1.1 404");
+}
+
+#[test]
+fn a_request_in_steady_state_allocates_nothing_on_io_uring() {
+    no_allocation(EngineKind::IoUring);
+}
+
+#[test]
+fn a_request_in_steady_state_allocates_nothing_on_epoll() {
+    no_allocation(EngineKind::Epoll);
+}
+
+#[test]
+fn an_idle_connection_holds_at_most_a_kibibyte() {
+    let _alone = alone();
+    let origin = Origin::saying("hello");
+    let mut core = core(&origin, EngineKind::IoUring);
+    let request = b"GET /api/a HTTP/1.1\r\nHost: a.test\r\n\r\n";
+    let mut answer = [0; 4096];
+    let mut first = TcpStream::connect(core.address).unwrap();
+    exchange(&mut first, request, &mut answer, b"HTTP/1.1 200");
+    let before = BYTES.load(Ordering::SeqCst);
+    let mut idle = Vec::new();
+    for _ in 0..IDLE {
+        let mut client = TcpStream::connect(core.address).unwrap();
+        exchange(&mut client, request, &mut answer, b"HTTP/1.1 200");
+        idle.push(client);
+    }
+    assert_eq!(core.metric("ringway_core_connections_open"), IDLE as u64 + 1);
+    let held = (BYTES.load(Ordering::SeqCst) - before) / IDLE as i64;
+    println!("an idle connection that has served holds {held} bytes");
+    assert!(held <= IDLE_BYTES_MAX, "{held} bytes");
+    // The gauge is brought up to date once a second.
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    let lent = core.metric("ringway_core_buffers_in_use");
+    assert!(lent <= IN_THE_RING_MAX, "{lent} receive buffers for {IDLE} idle connections");
+}

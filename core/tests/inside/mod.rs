@@ -1,0 +1,108 @@
+//! A core inside the test's own process, for what cannot be seen from outside: allocations, planted panics, what is
+//! left behind. No control thread; the plan is handed over as boot would.
+#![allow(dead_code)]
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use ringway::mesh::{self, CoreGauges, DrainStep, Receiver, Sender, ToControl, ToShard};
+use ringway::net::EngineKind;
+use ringway::observe::MetersSnapshot;
+use ringway::plan::{Names, Plan};
+use ringway::serve::{self, CoreStart};
+use ringway::shard::{ControlMessage, ShardMessage};
+use ringway::sockets::{self, NewSockets};
+use ringway::upstream::PoolShare;
+use ringway_config::Source;
+
+/// One running core.
+pub struct Core {
+    pub address: SocketAddr,
+    inbox: Sender<ShardMessage>,
+    from_core: Receiver<ControlMessage>,
+    asked: u64,
+}
+
+struct NoNames;
+
+impl Names for NoNames {
+    fn addresses(&self, _host: &str) -> Vec<IpAddr> {
+        Vec::new()
+    }
+}
+
+impl Core {
+    /// `at_start` runs on the core's thread before it serves.
+    pub fn start(toml: &str, engine: EngineKind, at_start: impl FnOnce() + Send + 'static) -> Core {
+        let loaded = ringway_config::load(&Source { name: "test.toml".into(), text: toml.into() });
+        let snapshot = loaded.unwrap_or_else(|errors| panic!("{errors}")).snapshot;
+        let mut plan = Plan::build(&snapshot, 1, &NoNames).unwrap_or_else(|faults| panic!("{faults:?}"));
+        let mut new = Vec::new();
+        for (index, listener) in snapshot.listeners.iter().enumerate() {
+            let made =
+                sockets::bind(&listener.name, listener.bind[0], listener.backlog, listener.steering, &[None], false)
+                    .unwrap();
+            plan.listeners[index].addresses = vec![made[0].address];
+            new.extend(made);
+        }
+        let address = new[0].address;
+        plan.sockets = NewSockets::new(new);
+        let (inbox, messages) = mesh::inbox(64).unwrap();
+        let (control, from_core) = mesh::inbox(64).unwrap();
+        let process = snapshot.process;
+        let start = CoreStart {
+            core: 0,
+            cores: 1,
+            engine,
+            limits: process.cores.each.clone(),
+            share: PoolShare {
+                idle_max: process.pool.idle_max,
+                idle_per_endpoint_max: process.pool.idle_per_endpoint_max,
+                idle_timeout: process.pool.idle_timeout,
+                lifetime_max: process.pool.lifetime_max,
+            },
+            plan: Arc::new(plan),
+            inbox: messages,
+            shards: vec![inbox.clone()],
+            control,
+            gauge: CoreGauges::new(1).own(0),
+            log: None,
+            seed: 7,
+        };
+        std::thread::spawn(move || {
+            at_start();
+            serve::run(start).unwrap();
+        });
+        Core { address, inbox, from_core, asked: 0 }
+    }
+
+    /// What the core has counted by now.
+    pub fn meters(&mut self) -> Box<MetersSnapshot> {
+        self.asked += 1;
+        assert!(self.inbox.try_send(ToShard::Meters { ask: self.asked }).is_ok(), "the core's inbox is full");
+        for _ in 0..2000 {
+            let mut found = None;
+            self.from_core.drain(64, |message| {
+                if let ToControl::Meters { ask, snapshot, .. } = message
+                    && ask == self.asked
+                {
+                    found = Some(snapshot);
+                }
+            });
+            if let Some(snapshot) = found {
+                return snapshot;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+        panic!("the core does not answer");
+    }
+
+    /// One of the core's own metrics.
+    pub fn metric(&mut self, name: &str) -> u64 {
+        self.meters().own.total(name)
+    }
+
+    pub fn drain(&self, step: DrainStep) {
+        assert!(self.inbox.try_send(ToShard::Drain(step)).is_ok(), "the core's inbox is full");
+    }
+}
