@@ -13,10 +13,10 @@ pub mod pool; // memory that is used again
 // What is configured, compiled.
 pub mod plan;
 pub mod filter;
-pub mod route;
 pub mod upstream;
 // What travels, what is counted, what crosses cores.
 pub mod exchange;
+pub mod route;
 pub mod observe;
 pub mod mesh;
 pub mod sockets;

@@ -11,6 +11,7 @@ mod epoll;
 mod exec;
 #[cfg(feature = "failpoints")]
 pub mod failpoint;
+mod provided;
 mod reactor;
 mod sleep;
 mod socket;

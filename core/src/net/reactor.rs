@@ -4,7 +4,6 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
-use std::task::Waker;
 use std::time::Duration;
 
 use quanta::{Clock, Instant};
@@ -13,16 +12,14 @@ use super::address::Address;
 use super::buffers::Buffers;
 use super::epoll::Epoll;
 use super::exec;
+use super::sleep::{SLEEPER, Sleepers};
 use super::socket::{Accept, Entry, Key, NEVER, Readable, SendOp, Socket, Tx};
 use super::stream::{Acceptor, Stream, Watch};
-use super::uring::Uring;
+use super::uring::{GENERATION_MASK, Uring};
 use super::wheel::Wheel;
 
 /// Send operations kept for reuse; more are freed when done.
 const SEND_OPS_KEPT_MAX: usize = 1024;
-/// Marks a wheel token as a sleeper's; else it is a socket's key.
-const SLEEPER: u64 = 1 << 63;
-
 /// What one core's reactor may hold; see `[cores]`.
 #[derive(Debug, Clone)]
 pub struct NetLimits {
@@ -56,8 +53,8 @@ pub struct Net {
     engine: Engine,
     pub(super) buffers: Rc<Buffers>,
     entries: RefCell<Entries>,
-    wheel: RefCell<Wheel>,
-    sleepers: RefCell<Sleepers>,
+    pub(super) wheel: RefCell<Wheel>,
+    pub(super) sleepers: RefCell<Sleepers>,
     send_ops: RefCell<Vec<Box<SendOp>>>,
     clock: Clock,
     started: Instant,
@@ -70,12 +67,6 @@ pub struct Net {
 #[derive(Default)]
 struct Entries {
     slots: Vec<(u32, Entry)>,
-    free: Vec<u32>,
-}
-
-#[derive(Default)]
-struct Sleepers {
-    slots: Vec<(u32, Option<Waker>)>,
     free: Vec<u32>,
 }
 
@@ -225,21 +216,6 @@ impl Net {
         }
     }
 
-    pub(super) fn register_sleeper(&self, sleeper: Option<u32>, deadline: u64, waker: &Waker) -> u32 {
-        let mut sleepers = self.sleepers.borrow_mut();
-        if let Some(index) = sleeper {
-            sleepers.slots[index as usize].1 = Some(waker.clone());
-            return index;
-        }
-        let (index, token) = sleepers.add(waker.clone());
-        self.wheel.borrow_mut().arm(deadline, token);
-        index
-    }
-
-    pub(super) fn forget_sleeper(&self, index: u32) {
-        self.sleepers.borrow_mut().remove(index);
-    }
-
     // ---- the table -------------------------------------------------------------------------------------------
 
     pub(super) fn entry(&self, key: Key) -> Option<Entry> {
@@ -264,7 +240,7 @@ impl Net {
         let place = &mut entries.slots[key.slot as usize];
         debug_assert_eq!(place.0, key.generation);
         place.1 = Entry::Free;
-        place.0 = (place.0 + 1) & uring_generation_mask();
+        place.0 = (place.0 + 1) & GENERATION_MASK;
         entries.free.push(key.slot);
     }
 
@@ -467,40 +443,6 @@ impl Net {
         let mut kept = self.send_ops.borrow_mut();
         if kept.len() < SEND_OPS_KEPT_MAX {
             kept.push(op);
-        }
-    }
-}
-
-/// Generations fit the bits that the engines and the wheel leave them.
-pub(super) fn uring_generation_mask() -> u32 {
-    super::uring::GENERATION_MASK
-}
-
-impl Sleepers {
-    fn add(&mut self, waker: Waker) -> (u32, u64) {
-        let index = self.free.pop().unwrap_or_else(|| {
-            self.slots.push((0, None));
-            self.free.reserve(self.slots.len()); // giving back does not allocate
-            (self.slots.len() - 1) as u32
-        });
-        let slot = &mut self.slots[index as usize];
-        slot.1 = Some(waker);
-        (index, SLEEPER | u64::from(slot.0) << 32 | u64::from(index))
-    }
-
-    fn remove(&mut self, index: u32) {
-        let slot = &mut self.slots[index as usize];
-        *slot = ((slot.0 + 1) & uring_generation_mask(), None);
-        self.free.push(index);
-    }
-
-    fn fire(&mut self, token: u64) {
-        let (index, generation) = (token as u32, (token >> 32) as u32 & uring_generation_mask());
-        if let Some(slot) = self.slots.get_mut(index as usize)
-            && slot.0 == generation
-            && let Some(waker) = slot.1.take()
-        {
-            waker.wake();
         }
     }
 }

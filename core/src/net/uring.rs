@@ -9,21 +9,17 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU16, Ordering};
 
-use io_uring::types::{BufRingEntry, CancelBuilder, Fd, SubmitArgs, Timespec};
+use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 
 use super::buffers::Buffers;
+use super::provided::{PROVIDED_MAX, Provided};
 use super::reactor::{Net, NetLimits};
 use super::socket::{Accept, Entry, Key, RECEIVED_BYTES_MAX, Readable, SendOp, Socket, Tx};
 
 pub(super) const GENERATION_MASK: u32 = 0xff_ffff;
 
-/// Provided buffers in the ring at first. Few, so that they stay in the core's own cache; doubled when they run out.
-const PROVIDED_AT_FIRST: u32 = 256;
-/// Entries of the provided-buffer ring (a power of two).
-const PROVIDED_MAX: u32 = 4096;
 /// Completion entries per submission entry: a turn may bring several completions for one armed receive.
 const COMPLETIONS_PER_ENTRY: u32 = 4;
 const BUFFER_GROUP: u16 = 0;
@@ -50,14 +46,6 @@ pub(super) struct Uring {
     /// Sockets whose receive ended for want of a buffer.
     starved: RefCell<Vec<Rc<Socket>>>,
     completions: RefCell<Vec<Completion>>,
-}
-
-/// The ring of buffers that the kernel fills.
-struct Provided {
-    entries: *mut BufRingEntry,
-    tail: Cell<u16>,
-    count: Cell<u32>,
-    target: Cell<u32>,
 }
 
 #[derive(Clone, Copy)]
@@ -105,7 +93,7 @@ impl Uring {
         // SAFETY: the entries are a fresh page-aligned mapping of PROVIDED_MAX entries that lives as long as the
         // process (`Provided` never unmaps it).
         unsafe {
-            let address = provided.entries as u64;
+            let address = provided.address();
             ring.submitter().register_buf_ring_with_flags(address, PROVIDED_MAX as u16, BUFFER_GROUP, 0)?;
         }
         let uring = Uring {
@@ -205,7 +193,7 @@ impl Uring {
     }
 
     fn feed_starved(&self) {
-        if self.starved.borrow().is_empty() || self.provided.count.get() == 0 {
+        if self.starved.borrow().is_empty() || self.provided.is_empty() {
             return;
         }
         for socket in self.starved.take() {
@@ -328,7 +316,7 @@ impl Uring {
     fn complete_recv(&self, net: &Rc<Net>, socket: &Rc<Socket>, completion: Completion, more: bool) {
         let buffer = cqueue::buffer_select(completion.flags).map(u32::from);
         if buffer.is_some() {
-            self.provided.count.set(self.provided.count.get() - 1);
+            self.provided.taken();
         }
         let mut rx = socket.rx.borrow_mut();
         if !more {
@@ -451,57 +439,6 @@ fn complete_readable(net: &Net, readable: &Readable, completion: Completion) {
     readable.ready.set(true);
     if let Some(waker) = readable.waker.take() {
         waker.wake();
-    }
-}
-
-impl Provided {
-    fn new() -> io::Result<Provided> {
-        // SAFETY: a fresh anonymous mapping; the result is checked before use.
-        let entries = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                PROVIDED_MAX as usize * size_of::<BufRingEntry>(),
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
-                -1,
-                0,
-            )
-        };
-        if entries == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(Provided {
-            entries: entries.cast(),
-            tail: Cell::new(0),
-            count: Cell::new(0),
-            target: Cell::new(PROVIDED_AT_FIRST),
-        })
-    }
-
-    fn grow(&self) {
-        self.target.set((self.target.get() * 2).min(PROVIDED_MAX));
-    }
-
-    /// Gives the kernel free buffers up to the target.
-    fn refill(&self, buffers: &Buffers) {
-        let before = self.count.get();
-        while self.count.get() < self.target.get() {
-            let Some(id) = buffers.take() else { break };
-            let tail = self.tail.get();
-            // SAFETY: the index is below PROVIDED_MAX; the kernel does not read past the tail that is published
-            // below, and at most PROVIDED_MAX buffers are in the ring.
-            let entry = unsafe { &mut *self.entries.add(tail as usize & (PROVIDED_MAX as usize - 1)) };
-            entry.set_addr(buffers.address(id) as u64);
-            entry.set_len(buffers.buffer_bytes() as u32);
-            entry.set_bid(id as u16);
-            self.tail.set(tail.wrapping_add(1));
-            self.count.set(self.count.get() + 1);
-        }
-        if self.count.get() != before {
-            // SAFETY: the tail lives in the first entry, as the kernel's ABI says; it is aligned and only written here.
-            let published = unsafe { &*BufRingEntry::tail(self.entries).cast::<AtomicU16>() };
-            published.store(self.tail.get(), Ordering::Release);
-        }
     }
 }
 

@@ -11,8 +11,8 @@ use std::ops::Range;
 /// No child, or no candidate.
 pub(super) const NONE: u32 = u32::MAX;
 /// A node leaves at most its open end and its param for later before the walk goes one segment deeper.
-const TODO_MAX: usize = 96;
-const _: () = assert!(2 * (SEGMENTS_MAX + 1) < TODO_MAX);
+const OPEN_MAX: usize = 96;
+const _: () = assert!(2 * (SEGMENTS_MAX + 1) < OPEN_MAX);
 
 /// A place in a trie: so many segments read. Half a cache line.
 #[repr(align(32))]
@@ -131,7 +131,7 @@ impl<'a> Walk<'a> {
     /// the winner, and the ranks cut what is left.
     fn descend(&mut self, root: u32) {
         let table = self.table;
-        let mut todo: SmallVec<[Todo; TODO_MAX]> = SmallVec::new();
+        let mut todo: SmallVec<[Todo; OPEN_MAX]> = SmallVec::new();
         todo.push(Todo { best: 0, node: root, level: 0, open: false });
         while let Some(Todo { best, node: id, level, open }) = todo.pop() {
             if best >= self.found.rank {
