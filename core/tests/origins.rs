@@ -317,14 +317,17 @@ fn nothing_is_tried_again_after_a_byte_of_the_answer() {
 }
 
 #[test]
-fn a_fresh_connection_that_dies_is_not_tried_again() {
+fn a_connection_that_dies_without_a_word_costs_a_get_one_more_try_and_a_post_none() {
     let origin = Origin::start(|x| {
         x.body()?;
         x.reset()
     });
     let gateway = alone(&one(&origin, ""));
-    gateway.get("/").expect(502).problem();
-    assert_eq!(origin.count(), 1);
+    gateway.get("/get").expect(502).problem();
+    gateway.client().request("POST", "/post", "", b"b").expect(502).problem();
+    let sent = |path: &str| origin.targets().iter().filter(|t| *t == path).count();
+    assert!(sent("/get") <= 2, "{} times", sent("/get"));
+    assert_eq!(sent("/post"), 1);
 }
 
 #[test]

@@ -73,7 +73,8 @@ fn a_listener_comes_and_goes() {
 
 #[test]
 fn a_listeners_limits_change_in_place() {
-    let with = |bytes: usize| format!("[listeners.main]\nbody_bytes_max = {bytes}\n\n{}", saying("x"));
+    let origin = Origin::saying("x");
+    let with = |bytes: usize| format!("[listeners.main]\nbody_bytes_max = {bytes}\n\n{}", proxy_to(&origin));
     let mut gateway = Gateway::start(&with(10));
     gateway.client().request("POST", "/", "", &[b'x'; 20]).expect(413);
     gateway.rewrite_and_reload(&with(100));

@@ -208,7 +208,8 @@ fn a_log_line_tells_the_whole_story() {
 
 #[test]
 fn hostile_text_stays_text() {
-    let gateway = Gateway::start(&site(&Origin::saying("x")));
+    let origin = Origin::saying("x");
+    let gateway = Gateway::start(&site(&origin));
     let hostile: [&[u8]; 6] = [
         b"\"},{\"x\":\"",
         b"\\\"\\u0000\\",
@@ -255,9 +256,10 @@ fn a_foul_request_is_logged_too() {
 
 #[test]
 fn secrets_are_redacted_by_default() {
+    let origin = Origin::saying("x");
     let toml = format!(
         "[log]\nheaders = [\"authorization\", \"cookie\", \"x-api-key\", \"x-mine\", \"x-plain\"]\nredact = [\"x-mine\"]\n\n{}",
-        site(&Origin::saying("x"))
+        site(&origin)
     );
     let gateway = Gateway::start(&toml);
     let lines = "Authorization: Bearer s3cret-1\r\nCookie: sid=s3cret-2\r\nX-Api-Key: s3cret-3\r\nX-Mine: s3cret-4\r\nX-Plain: shown\r\n\
@@ -272,7 +274,8 @@ fn secrets_are_redacted_by_default() {
 
 #[test]
 fn the_combined_format_is_nginxs() {
-    let gateway = Gateway::start(&format!("[log]\naccess_format = \"combined\"\n\n{}", site(&Origin::saying("x"))));
+    let origin = Origin::saying("x");
+    let gateway = Gateway::start(&format!("[log]\naccess_format = \"combined\"\n\n{}", site(&origin)));
     gateway.client().request("GET", "/users/1?a=b", "User-Agent: t/1\r\nReferer: r\r\n", b"").expect(200);
     let path = gateway.dir.path().join("access.log");
     let line = support::wait_for("a line", SOON, || std::fs::read_to_string(&path).ok().filter(|t| t.ends_with('\n')));
@@ -351,7 +354,8 @@ fn the_client_address_in_the_log_is_believed_only_from_trusted_proxies() {
 
 #[test]
 fn every_metric_has_help_and_type() {
-    let gateway = Gateway::start(&site(&Origin::saying("x")));
+    let origin = Origin::saying("x");
+    let gateway = Gateway::start(&site(&origin));
     gateway.get("/users/1").expect(200);
     let metrics = gateway.metrics();
     for sample in &metrics.samples {

@@ -115,7 +115,10 @@ fn a_total_timeout_cuts_an_endless_answer() {
 
 #[test]
 fn a_slow_but_steady_answer_is_not_cut() {
-    let origin = Origin::start(|x| x.dribble(b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\nhello, world", ms(25)));
+    let origin = Origin::start(|x| {
+        x.send("HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n")?;
+        x.dribble(b"hello, world", ms(80))
+    });
     let toml = one(&origin, "first_byte_timeout = \"400ms\"\nbetween_bytes_timeout = \"400ms\"");
     assert_eq!(Gateway::start(&toml).client().get("/").expect(200).text(), "hello, world");
 }

@@ -25,7 +25,7 @@ pub use cli::main;
 use crate::control::document::Document;
 use crate::control::socket::{self, Door};
 use crate::control::{
-    Bound, Control, ControlParts, Ending, LOOKUPS_MAX, Names, QUEUED_MAX, Serving, Signals, bind_listeners,
+    Bound, Control, ControlParts, Ending, LOOKUPS_MAX, Left, Names, QUEUED_MAX, Serving, Signals, bind_listeners,
     port_holder, say, say_blockers, system_lookup,
 };
 use crate::net::{self, EngineKind};
@@ -179,7 +179,7 @@ async fn serve(
     spawn_local(names.clone().refresh());
     names.learn(&document.snapshot).await;
     let mut plan = document.plan(FIRST_GENERATION, &names.known())?;
-    let bound = bind_listeners(&mut plan, &Bound::new(), &seats.cpus).map_err(other)?;
+    let bound = bind_listeners(&mut plan, &Bound::new(), &Left::default(), &seats.cpus).map_err(other)?;
 
     let plan = Arc::new(plan);
     let (died_tx, died) = mpsc::channel(seats.cpus.len());

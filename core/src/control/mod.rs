@@ -28,7 +28,7 @@ use tokio::task::spawn_local;
 
 pub use adopt::say_blockers;
 pub use names::{Known, LOOKUPS_MAX, Names, system_lookup};
-pub use reload::{Bound, Order, QUEUED_MAX, Refused, Serving, bind_listeners};
+pub use reload::{Bound, Left, Order, QUEUED_MAX, Refused, Serving, bind_listeners};
 
 use crate::mesh::{CoreGauges, Receiver, Sent, ToControl, ToShard};
 use crate::net::EngineKind;
@@ -98,6 +98,7 @@ pub struct Control {
     names: Rc<Names>,
     readiness: Cell<Readiness>,
     serving: RefCell<Serving>,
+    left: RefCell<Left>,
     /// The last one that was given to a plan; those that were not adopted are not used again.
     generations: Cell<u64>,
     adopting: RefCell<Option<Adopting>>,
@@ -144,6 +145,7 @@ impl Control {
             readiness: Cell::new(Readiness::Starting),
             adopting: RefCell::default(),
             plans: RefCell::default(),
+            left: RefCell::default(),
             reloads: Cell::new(Reloads { last_ok: true, ..Reloads::default() }),
             drain: RefCell::default(),
             drain_wanted: Notify::new(),

@@ -2,10 +2,11 @@
 //! Also the new plan that a name's new addresses call for. One at a time.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ringway_config::snapshot::{Listener, Process, Steering};
 use ringway_config::{Errors, Fault, Snapshot};
@@ -21,6 +22,8 @@ use crate::sockets::{self, NewSocket, NewSockets};
 
 /// Reloads that wait while one is under way.
 pub const QUEUED_MAX: usize = 1;
+/// Several times what a core takes to close a listening socket without losing a connection.
+const LEFT_FOR: Duration = Duration::from_secs(30);
 
 /// Where each address of the configuration really is: port 0 resolved. Keyed by listener and `bind`.
 pub type Bound = BTreeMap<(String, SocketAddr), SocketAddr>;
@@ -133,8 +136,9 @@ impl Control {
         let plan = tokio::task::spawn_blocking(move || planned.plan(generation, &known)).await;
         let mut plan = plan.map_err(|_| Refused::Ended)??;
         let before = self.serving.borrow().bound.clone();
-        let bound = bind_listeners(&mut plan, &before, &self.cpus)?;
+        let bound = bind_listeners(&mut plan, &before, &self.left.borrow(), &self.cpus)?;
         let late = self.adopt(Arc::new(plan)).await.map_err(|why| Refused::NotAdopted(say_blockers(&why)))?;
+        self.left.borrow_mut().note(&before, &bound, Instant::now());
         self.serving.replace(Serving { document, generation, bound });
         let late = match late.as_slice() {
             [] => String::new(),
@@ -144,11 +148,27 @@ impl Control {
     }
 }
 
+/// Addresses that listeners have left a short while ago: their sockets take nobody new, but may be there still.
+#[derive(Debug, Default)]
+pub struct Left(Vec<(SocketAddr, Instant)>);
+
+impl Left {
+    fn note(&mut self, before: &Bound, after: &Bound, now: Instant) {
+        self.0.retain(|(_, since)| now.duration_since(*since) < LEFT_FOR);
+        let left = before.iter().filter(|(key, _)| !after.contains_key(key));
+        self.0.extend(left.map(|(_, address)| (*address, now)));
+    }
+
+    fn contains(&self, address: SocketAddr) -> bool {
+        self.0.iter().any(|(left, since)| *left == address && since.elapsed() < LEFT_FOR)
+    }
+}
+
 /// Binds what no core listens on yet, and writes the true addresses into the plan. On an error nothing stays bound.
 ///
 /// # Errors
 /// The first address that cannot be had, and who has it.
-pub fn bind_listeners(plan: &mut Plan, before: &Bound, cpus: &[Option<usize>]) -> Result<Bound, Refused> {
+pub fn bind_listeners(plan: &mut Plan, before: &Bound, left: &Left, cpus: &[Option<usize>]) -> Result<Bound, Refused> {
     let mut bound = Bound::new();
     let mut sockets: Vec<NewSocket> = Vec::new();
     for listener in &mut plan.listeners {
@@ -159,7 +179,7 @@ pub fn bind_listeners(plan: &mut Plan, before: &Bound, cpus: &[Option<usize>]) -
             let address = match before.get(&key) {
                 Some(address) => *address,
                 None => {
-                    let new = bind(config, *wanted, cpus)?;
+                    let new = bind(config, *wanted, left, cpus)?;
                     let address = new.first().map_or(*wanted, |socket| socket.address);
                     sockets.extend(new);
                     address
@@ -174,21 +194,25 @@ pub fn bind_listeners(plan: &mut Plan, before: &Bound, cpus: &[Option<usize>]) -
     Ok(bound)
 }
 
-fn bind(config: &Listener, address: SocketAddr, cpus: &[Option<usize>]) -> Result<Vec<NewSocket>, Refused> {
-    let bind = |shared| sockets::bind(&config.name, address, config.backlog, config.steering, cpus, shared);
-    bind(false)
-        .or_else(|error| match error.kind() {
-            // A listener that has just gone or been renamed: its sockets take nobody new and are closing.
-            std::io::ErrorKind::AddrInUse if port_holder::is_ours(address) => bind(true),
-            _ => Err(error),
-        })
-        .map_err(|error| {
-            let why = match error.kind() {
-                std::io::ErrorKind::AddrInUse => port_holder::describe(address),
-                _ => format!("{address}: {error}"),
-            };
-            Refused::Socket(format!("listeners.{}.bind: {why}", config.name))
-        })
+fn bind(
+    config: &Listener,
+    address: SocketAddr,
+    left: &Left,
+    cpus: &[Option<usize>],
+) -> Result<Vec<NewSocket>, Refused> {
+    let bind = |beside_own| sockets::bind(&config.name, address, config.backlog, config.steering, cpus, beside_own);
+    let bound = match bind(left.contains(address)) {
+        // A slow core may hold on to it for longer than we remember.
+        Err(error) if error.kind() == ErrorKind::AddrInUse && port_holder::is_ours(address) => bind(true),
+        bound => bound,
+    };
+    bound.map_err(|error| {
+        let why = match error.kind() {
+            ErrorKind::AddrInUse => port_holder::describe(address),
+            _ => format!("{address}: {error}"),
+        };
+        Refused::Socket(format!("listeners.{}.bind: {why}", config.name))
+    })
 }
 
 /// Every key that differs and cannot be changed while the process runs.
@@ -320,12 +344,12 @@ mod tests {
         let snapshot = snapshot("[listeners.main]\nbind = \"127.0.0.1:0\"");
         let plan = || Plan::build(&snapshot, 1, &super::super::document::NoNames).unwrap();
         let mut first = plan();
-        let bound = bind_listeners(&mut first, &Bound::new(), &[None, None]).unwrap();
+        let bound = bind_listeners(&mut first, &Bound::new(), &Left::default(), &[None, None]).unwrap();
         let address = first.listeners[0].addresses[0];
         assert_ne!(address.port(), 0);
         assert_eq!((first.sockets.take(0).len(), first.sockets.take(1).len()), (1, 1));
         let mut second = plan();
-        assert_eq!(bind_listeners(&mut second, &bound, &[None, None]).unwrap(), bound);
+        assert_eq!(bind_listeners(&mut second, &bound, &Left::default(), &[None, None]).unwrap(), bound);
         assert_eq!(second.listeners[0].addresses, [address]);
         assert!(second.sockets.take(0).is_empty(), "the cores have it");
     }
@@ -335,13 +359,15 @@ mod tests {
         let snapshot = |port| snapshot(&format!("[listeners.main]\nbind = \"127.0.0.1:{port}\""));
         let plan = |port| Plan::build(&snapshot(port), 1, &super::super::document::NoNames).unwrap();
         let mut first = plan(0);
-        bind_listeners(&mut first, &Bound::new(), &[None]).unwrap();
+        bind_listeners(&mut first, &Bound::new(), &Left::default(), &[None]).unwrap();
         let port = first.listeners[0].addresses[0].port();
         let mut again = plan(port);
-        bind_listeners(&mut again, &Bound::new(), &[None]).expect("it is this process's own");
+        bind_listeners(&mut again, &Bound::new(), &Left::default(), &[None]).expect("it is this process's own");
         let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let busy = holder.local_addr().unwrap();
-        let Err(error) = bind_listeners(&mut plan(busy.port()), &Bound::new(), &[None]) else { panic!("{busy}") };
+        let Err(error) = bind_listeners(&mut plan(busy.port()), &Bound::new(), &Left::default(), &[None]) else {
+            panic!("{busy}")
+        };
         let said = error.to_string();
         assert!(said.starts_with(&format!("listeners.main.bind: {busy} is in use by pid ")), "{said}");
     }

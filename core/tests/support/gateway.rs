@@ -72,6 +72,8 @@ pub struct Builder {
 pub struct ChildLimits {
     /// Open files, soft and hard.
     pub files: Option<(u64, u64)>,
+    /// Descriptors it inherits and knows nothing of.
+    pub junk_files: usize,
     pub no_io_uring: bool,
 }
 
@@ -79,6 +81,11 @@ impl Builder {
     /// Soft and hard limit of open files.
     pub fn files(mut self, soft: u64, hard: u64) -> Self {
         self.child.files = Some((soft, hard));
+        self
+    }
+
+    pub fn junk_files(mut self, count: usize) -> Self {
+        self.child.junk_files = count;
         self
     }
 
@@ -133,7 +140,7 @@ impl Builder {
 /// Spawns with both output streams gathered; the child does not outlive the test's thread.
 pub fn launch(mut command: Command, limits: ChildLimits) -> (Child, Arc<Mutex<String>>) {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    // SAFETY: only async-signal-safe calls (prctl, setrlimit) and no allocation between fork and exec.
+    // SAFETY: only async-signal-safe calls (prctl, setrlimit, dup) and no allocation between fork and exec.
     unsafe {
         command.pre_exec(move || {
             libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
@@ -142,6 +149,9 @@ pub fn launch(mut command: Command, limits: ChildLimits) -> (Child, Arc<Mutex<St
                 if libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) != 0 {
                     return Err(std::io::Error::last_os_error());
                 }
+            }
+            for _ in 0..limits.junk_files {
+                libc::dup(0);
             }
             if limits.no_io_uring { super::odd::forbid_io_uring() } else { Ok(()) }
         });
@@ -189,7 +199,10 @@ impl Gateway {
     #[track_caller]
     fn wait_ready(&self) {
         wait_until("readyz 200", START_TIME_MAX, || {
-            assert!(self.running(), "ended while starting: {}", self.output());
+            if !self.running() {
+                thread::sleep(super::ms(50)); // for its last words
+                panic!("ended while starting: {}", self.output());
+            }
             self.try_telemetry("/readyz").is_some_and(|r| r.status == 200)
         });
     }
