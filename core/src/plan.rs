@@ -35,8 +35,6 @@ pub struct ListenerPlan {
     /// Where it really listens: as `config.bind`, with the kernel's choice for a port 0.
     pub addresses: Vec<SocketAddr>,
     pub head_limits: HeadLimits,
-    /// `Via: 1.1 ringway` and CRLF; empty if switched off.
-    pub via: Vec<u8>,
 }
 
 pub struct RoutePlan {
@@ -114,16 +112,12 @@ fn route_fault(error: &BuildError) -> Fault {
 }
 
 fn listener(config: &Listener) -> ListenerPlan {
-    let mut via = Vec::new();
-    if !config.via.is_empty() {
-        write_field(&mut via, b"Via", format!("1.1 {}", config.via).as_bytes());
-    }
     let head_limits = HeadLimits {
         head_bytes_max: config.head_bytes_max,
         target_bytes_max: config.target_bytes_max,
         fields_max: config.headers_max,
     };
-    ListenerPlan { addresses: config.bind.clone(), config: config.clone(), head_limits, via }
+    ListenerPlan { addresses: config.bind.clone(), config: config.clone(), head_limits }
 }
 
 fn cluster(config: &Cluster, names: &dyn Names) -> ClusterPlan {

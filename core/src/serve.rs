@@ -15,7 +15,7 @@ use crate::observe::CoreLog;
 use crate::observe::core_meters::add;
 use crate::pipeline::Listening;
 use crate::plan::Plan;
-use crate::shard::{ControlMessage, SWEEP_EVERY, Shard, ShardMessage, ShardParts, ShardPort, Stage};
+use crate::shard::{Adopted, ControlMessage, SWEEP_EVERY, Shard, ShardMessage, ShardParts, ShardPort, Stage};
 use crate::upstream::PoolShare;
 
 /// Messages taken from the inbox in one go.
@@ -63,7 +63,7 @@ pub fn run(start: CoreStart) -> io::Result<()> {
         accepting: RefCell::default(),
         reported: Cell::new(false),
     });
-    life.follow_listeners(&plan)?;
+    life.follow_listeners(&plan, &life.shard.adopted())?;
     life.acknowledge(plan.generation, None);
     let meters = life.shard.meters.clone();
     spawn(life.clone().read_inbox(inbox));
@@ -136,22 +136,23 @@ impl Life {
 
     fn commit(self: &Rc<Self>, generation: u64) {
         let Some(plan) = self.prepared.take().filter(|plan| plan.generation == generation) else { return };
-        let retired = Some(self.shard.adopted().plan.clone());
+        let before = self.shard.adopted();
+        let retired = Some(before.plan.clone());
         self.shard.adopt(plan.clone(), self.cores);
-        if let Err(error) = self.follow_listeners(&plan) {
+        if let Err(error) = self.follow_listeners(&plan, &before) {
             eprintln!("ringway: core {}: a listener cannot be opened: {error}", self.shard.core);
         }
         self.tell(ToControl::Committed { core: self.shard.core, generation, retired });
     }
 
     /// Opens the sockets that a plan brings, and closes those whose address no listener has any more.
-    fn follow_listeners(&self, plan: &Plan) -> io::Result<()> {
+    fn follow_listeners(&self, plan: &Plan, before: &Rc<Adopted>) -> io::Result<()> {
         let mut accepting = self.accepting.borrow_mut();
         accepting.retain(|one| !one.is_closed());
         let mut changed = false;
         for one in accepting.iter() {
             let index = plan.listeners.iter().position(|listener| listener.config.name == one.listening.name);
-            one.listening.index.set(index.map(|index| index as u32));
+            one.listening.follow(index.map(|index| index as u32), before);
             let bound = index.is_some_and(|index| plan.listeners[index].addresses.contains(&one.address));
             if !bound {
                 one.close();
@@ -163,10 +164,7 @@ impl Life {
             let same = accepting.iter().find(|one| one.listening.name == socket.listener);
             let listening = match same {
                 Some(one) => one.listening.clone(),
-                None => Rc::new(Listening {
-                    name: socket.listener.clone(),
-                    index: Cell::new(index.map(|index| index as u32)),
-                }),
+                None => Listening::new(socket.listener.clone(), index.map(|index| index as u32)),
             };
             accepting.push(Accepting::start(&self.shard, socket, listening)?);
         }

@@ -113,12 +113,15 @@ impl Rounds {
         let case = CASES.iter().find(|case| case.name == CAPACITY_CASE)?;
         let asked = Asked::Closed { path: case.path, mode: case.mode, connections: case.connections };
         let of_arm = |peer: &Peer, bench: &mut Bench| {
-            let measured: Vec<f64> = trials
-                .iter()
-                .filter(|trial| trial.case == CAPACITY_CASE && trial.arm == peer.name && trial.worked())
-                .map(|trial| trial.load.qps)
-                .collect();
-            if measured.is_empty() { self.steady(bench, Some(peer), &asked).load.qps } else { median(&measured) }
+            let runs = of(trials, CAPACITY_CASE, peer.name);
+            let qps = |fit: fn(&Trial) -> bool| {
+                let fit = runs.iter().filter(|trial| fit(trial)).map(|trial| trial.load.qps).collect::<Vec<_>>();
+                (!fit.is_empty()).then(|| median(&fit))
+            };
+            // A disturbed run shows less than the gateway can, but more than nothing.
+            qps(Trial::counts)
+                .or_else(|| qps(Trial::worked))
+                .unwrap_or_else(|| self.steady(bench, Some(peer), &asked).load.qps)
         };
         let arms = self.peers.iter().filter(|peer| CAPACITY_ARMS.contains(&peer.name));
         let capacities: Vec<f64> = arms.map(|peer| of_arm(peer, bench)).filter(|qps| *qps > 0.0).collect();

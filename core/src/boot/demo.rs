@@ -5,6 +5,7 @@ use std::fmt::Write;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ringway_config::Snapshot;
 use ringway_config::snapshot::EndpointAddress;
@@ -14,6 +15,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 const CONNECTIONS_MAX: usize = 4096;
+/// How long nothing is accepted after descriptors ran out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const LIMITS: HeadLimits = HeadLimits { head_bytes_max: 16 * 1024, target_bytes_max: 8 * 1024, fields_max: 128 };
 
 /// Binds every loopback endpoint of the snapshot and serves them on one thread until the process ends.
@@ -36,7 +39,7 @@ pub fn start(snapshot: &Snapshot) -> Result<(), (SocketAddr, io::Error)> {
     }
     let first = listeners.first().and_then(|listener| listener.local_addr().ok());
     let at = first.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(|error| (at, error))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| (at, error))?;
     let serve = move || {
         runtime.block_on(async {
             let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
@@ -61,7 +64,7 @@ async fn accept(listener: std::net::TcpListener, slots: Arc<Semaphore>) -> io::R
                     let _ = serve(stream, own).await;
                 });
             }
-            Err(_) => tokio::task::yield_now().await,
+            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
         }
     }
 }

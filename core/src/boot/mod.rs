@@ -1,5 +1,5 @@
-//! From a command line to a serving process: file, cores, engine, limits, sockets, threads, in this order, each with one
-//! clear line when it cannot be had. What goes on after the start is `control`'s.
+//! From a command line to a serving process: file, own sockets, cores, engine, limits, listeners, threads, in this
+//! order, each with one clear line when it cannot be had. What goes on after the start is `control`'s.
 
 mod cli;
 mod cores;
@@ -50,14 +50,7 @@ enum StartError {
 fn run(config: Option<&Path>) -> ExitCode {
     match start(config) {
         Ok(Ending::Drained) => ExitCode::SUCCESS,
-        Ok(Ending::Forced) => {
-            say("ended at once by a second signal");
-            ExitCode::FAILURE
-        }
-        Ok(Ending::CoreDied(why)) => {
-            say(&format!("ends, since a core ended: {why}"));
-            ExitCode::FAILURE
-        }
+        Ok(Ending::Forced | Ending::CoreDied(_)) => ExitCode::FAILURE,
         Err(StartError::Config(errors)) => {
             cli::print_problems(&errors);
             ExitCode::FAILURE
@@ -69,7 +62,7 @@ fn run(config: Option<&Path>) -> ExitCode {
     }
 }
 
-/// What is decided before any socket is opened.
+/// What is decided before any core is started.
 struct Settled {
     document: Document,
     engine: EngineKind,
@@ -79,10 +72,13 @@ struct Settled {
 }
 
 fn start(config: Option<&Path>) -> Result<Ending, StartError> {
-    let settled = settle(config)?;
-    let process = &settled.document.snapshot.process;
+    let path = config.map(std::path::absolute).transpose().map_err(other)?;
+    let document = Document::read(path.as_deref())?;
+    document.dry_run()?;
+    let process = &document.snapshot.process;
     let door = Door::open(&socket::candidates(&process.control.socket)).map_err(other)?;
     let telemetry = process.telemetry.bind.map(bind_telemetry).transpose()?;
+    let settled = settle(document)?;
     if config.is_none() {
         let busy = |(address, error)| say_bind("the demo's origin", address, &error);
         demo::start(&settled.document.snapshot).map_err(busy)?;
@@ -95,15 +91,12 @@ fn start(config: Option<&Path>) -> Result<Ending, StartError> {
     ending
 }
 
-fn settle(config: Option<&Path>) -> Result<Settled, StartError> {
-    let path = config.map(std::path::absolute).transpose().map_err(other)?;
-    let document = Document::read(path.as_deref())?;
-    document.dry_run()?;
+fn settle(document: Document) -> Result<Settled, StartError> {
     let snapshot = &document.snapshot;
     cli::print_problems(&Errors(document.warnings.clone()));
     let machine = Machine::look();
     let located = |fault: Fault| StartError::Config(document.locate(vec![fault]));
-    let seats = cores::choose(&snapshot.process.cores.count, &machine, config.is_none()).map_err(located)?;
+    let seats = cores::choose(&snapshot.process.cores.count, &machine, document.path.is_none()).map_err(located)?;
     seats.warning.iter().for_each(|warning| say(warning));
     let engine = choose_engine(snapshot.process.io, net::probe()).map_err(located)?;
     let limits = fit_limits(snapshot, seats.cpus.len())?;
@@ -178,7 +171,8 @@ async fn serve(
     let names = Rc::new(Names::new(system_lookup, shards::random()));
     spawn_local(names.clone().refresh());
     names.learn(&document.snapshot).await;
-    let mut plan = document.plan(FIRST_GENERATION, &names.known())?;
+    let known = names.known();
+    let mut plan = document.plan(FIRST_GENERATION, &known)?;
     let bound = bind_listeners(&mut plan, &Bound::new(), &Left::default(), &seats.cpus).map_err(other)?;
 
     let plan = Arc::new(plan);
@@ -188,7 +182,7 @@ async fn serve(
     let shards::Started { port, gauges, inbox, log } = shards::start(&crew, &plan).map_err(StartError::Other)?;
     let (orders, ordered) = mpsc::channel(QUEUED_MAX);
     let document = Arc::new(document);
-    let serving = Serving { document: document.clone(), generation: FIRST_GENERATION, bound: bound.clone() };
+    let serving = Serving { document: document.clone(), generation: FIRST_GENERATION, bound: bound.clone(), known };
     let (path, cpus) = (document.path.clone(), seats.cpus.clone());
     let control = Control::new(ControlParts { path, engine, cpus, port, gauges, names, serving, log, orders });
 
@@ -209,7 +203,7 @@ async fn serve(
     greet(&document, engine, &seats, &bound, telemetry_at, &door.path);
     control.set_ready();
     let ending = control.clone().run(signals, died).await;
-    control.end().await;
+    control.end(&ending).await;
     Ok(ending)
 }
 

@@ -23,6 +23,9 @@ const LINGER_TIME_MAX: Duration = Duration::from_secs(5);
 /// Without a byte for this long the client has read what we said.
 const LINGER_QUIET: Duration = Duration::from_secs(1);
 
+/// For a tunnel whose listener is gone.
+const TUNNEL_TIMEOUT: Duration = Duration::from_secs(300);
+
 /// Serves a connection until it ends.
 pub async fn serve(shard: Rc<Shard>, stream: Stream, connection: Connection, counted: Counted) {
     let _counted = counted;
@@ -36,9 +39,18 @@ pub async fn serve(shard: Rc<Shard>, stream: Stream, connection: Connection, cou
             After::Close => return,
             After::Linger => return Box::pin(linger(&shard, &stream)).await,
             After::Reset => return stream.reset_on_close(),
-            After::Tunnel(lease) => return Box::pin(tunnel::run(&shard, &connection, &stream, *lease)).await,
+            After::Tunnel(lease) => {
+                let timeout = tunnel_timeout(&shard, &connection);
+                drop(connection); // a tunnel outlives plans, and must not keep one
+                return Box::pin(tunnel::run(&shard, &stream, *lease, timeout)).await;
+            }
         }
     }
+}
+
+fn tunnel_timeout(shard: &Shard, connection: &Connection) -> Duration {
+    let plan = connection.listening.plan(shard);
+    plan.map_or(TUNNEL_TIMEOUT, |(adopted, index)| adopted.plan.listeners[index as usize].config.tunnel_timeout)
 }
 
 /// Waits for the first byte of a request; false when there will be none. An idle connection ends without a word.
@@ -46,18 +58,22 @@ async fn wait_for_request(shard: &Shard, stream: &Stream, connection: &Connectio
     if stream.has_input() {
         return true;
     }
+    let fresh = connection.requests.get() == 0;
     {
-        let adopted = shard.adopted();
-        let Some(index) = connection.listening.index.get() else { return false };
+        let Some((adopted, index)) = connection.listening.plan(shard) else { return false };
         let config = &adopted.plan.listeners[index as usize].config;
-        let timeout = match connection.requests.get() {
-            0 => config.unused_timeout,
-            _ => shard.limits.keepalive_timeout.unwrap_or(config.keepalive_timeout),
+        let timeout = if fresh {
+            config.unused_timeout
+        } else {
+            shard.limits.keepalive_timeout.unwrap_or(config.keepalive_timeout)
         };
         stream.set_recv_deadline(Some(timeout));
     }
     poll_fn(|cx| match stream.poll_input(cx) {
         Poll::Ready(input) => Poll::Ready(input.unwrap_or(false)),
+        Poll::Pending if shard.stage() >= Stage::Cut => Poll::Ready(false),
+        // Who has just connected is about to ask and gets an answer, the connection's last.
+        Poll::Pending if fresh => Poll::Pending,
         Poll::Pending if shard.stage() >= Stage::LastAnswers || connection.listening.index.get().is_none() => {
             Poll::Ready(false)
         }
@@ -68,8 +84,7 @@ async fn wait_for_request(shard: &Shard, stream: &Stream, connection: &Connectio
 
 /// Reads a request, serves it, and notes what became of it.
 async fn one_request(shard: &Rc<Shard>, client: &Stream, connection: &Connection) -> After {
-    let adopted = shard.adopted();
-    let Some(index) = connection.listening.index.get() else { return After::Close };
+    let Some((adopted, index)) = connection.listening.plan(shard) else { return After::Close };
     let listener = &adopted.plan.listeners[index as usize];
     let serving = Serving { shard, adopted: &adopted, listener, listener_index: index, client, connection };
     let mut open = OpenRequest::new(&serving);

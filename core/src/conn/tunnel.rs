@@ -7,22 +7,13 @@ use std::time::Duration;
 use crate::exchange::{BodyReader, Encoding, Pump};
 use crate::net::Stream;
 use crate::observe::core_meters::{add, sub};
-use crate::pipeline::Connection;
 use crate::shard::{Shard, Stage};
 use crate::upstream::Lease;
 
-/// Without the listener's own word, when it is gone.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
-
-/// Moves bytes until both sides have ended, one breaks, or nothing has moved for the listener's `tunnel_timeout`.
-pub(super) async fn run(shard: &Shard, connection: &Connection, client: &Stream, lease: Lease) {
+/// Moves bytes until both sides have ended, one breaks, or nothing has moved for `timeout`.
+pub(super) async fn run(shard: &Shard, client: &Stream, lease: Lease, timeout: Duration) {
     let _open = OpenTunnel::new(shard);
     let origin = lease.stream();
-    let timeout = connection
-        .listening
-        .index
-        .get()
-        .map_or(IDLE_TIMEOUT, |index| shard.adopted().plan.listeners[index as usize].config.tunnel_timeout);
     let direction = || Pump::new(BodyReader::raw(), Encoding::Plain, None, timeout);
     let (mut up, mut down) = (direction(), direction());
     let (mut moved_before, mut ended) = (u64::MAX, [false; 2]);

@@ -99,6 +99,8 @@ pub struct Control {
     readiness: Cell<Readiness>,
     serving: RefCell<Serving>,
     left: RefCell<Left>,
+    /// Names have changed, and the plan that follows was not adopted.
+    owes_replan: Cell<bool>,
     /// The last one that was given to a plan; those that were not adopted are not used again.
     generations: Cell<u64>,
     adopting: RefCell<Option<Adopting>>,
@@ -146,6 +148,7 @@ impl Control {
             adopting: RefCell::default(),
             plans: RefCell::default(),
             left: RefCell::default(),
+            owes_replan: Cell::new(false),
             reloads: Cell::new(Reloads { last_ok: true, ..Reloads::default() }),
             drain: RefCell::default(),
             drain_wanted: Notify::new(),
@@ -194,6 +197,9 @@ impl Control {
                 _ = tick.tick() => {
                     self.port.flush();
                     self.sweep_plans();
+                    if self.owes_replan.take() {
+                        self.names.changed.notify_one();
+                    }
                 }
             }
         }
@@ -285,16 +291,20 @@ impl Control {
         }
     }
 
-    /// Says what was cut and closes what is left to close.
-    pub async fn end(&self) {
-        let report = self.drain.borrow().as_ref().and_then(|drain| drain.report(&self.telemetry.tunnels()));
-        if let Some(report) = report {
-            say(&report);
-            let patience = Instant::now() + CUT_TIME_MAX;
-            let any_open = || (0..self.cores()).any(|core| self.gauges.connections(core) > 0);
-            while any_open() && Instant::now() < patience {
-                tokio::time::sleep(Duration::from_millis(5)).await;
+    /// Says what was cut, and brings the log to its end.
+    pub async fn end(&self, ending: &Ending) {
+        let open = || (0..self.cores()).map(|core| u64::from(self.gauges.connections(core))).sum::<u64>();
+        match ending {
+            Ending::Drained => {
+                let report = self.drain.borrow().as_ref().and_then(|drain| drain.report(&self.telemetry.tunnels()));
+                report.iter().for_each(|report| say(report));
+                let patience = Instant::now() + CUT_TIME_MAX;
+                while report.is_some() && open() > 0 && Instant::now() < patience {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
             }
+            Ending::Forced => say(&format!("ended at once by a second signal; cut {} connections", open())),
+            Ending::CoreDied(why) => say(&format!("ends, since a core ended: {why}; cut {} connections", open())),
         }
         let log = self.log.borrow_mut().take();
         if log.is_some_and(|log| !log.stop(LOG_FLUSH_TIME_MAX)) {

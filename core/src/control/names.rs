@@ -51,7 +51,7 @@ struct Host {
 }
 
 /// All names at one moment, for a plan that is built elsewhere.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Known(BTreeMap<String, Vec<IpAddr>>);
 
 impl plan::Names for Known {

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::adopt::say_blockers;
 use super::document::Document;
+use super::names::Known;
 use super::notify::{State, notify};
 use super::port_holder;
 use super::{Control, Readiness, say};
@@ -33,6 +34,8 @@ pub struct Serving {
     pub document: Arc<Document>,
     pub generation: u64,
     pub bound: Bound,
+    /// What names stood for when it was planned.
+    pub known: Known,
 }
 
 /// Why a reload changed nothing.
@@ -122,24 +125,31 @@ impl Control {
         if self.readiness.get() != Readiness::Ready {
             return;
         }
+        if self.serving.borrow().known == self.names.known() {
+            return; // A reload was faster.
+        }
         let document = self.serving.borrow().document.clone();
         match self.serve_by(document).await {
             Ok(said) => say(&format!("names have new addresses: {said}")),
-            Err(refused) => say(&format!("names have new addresses, but: {refused}")),
+            Err(refused) => {
+                say(&format!("names have new addresses, but: {refused}; trying again"));
+                self.owes_replan.set(true);
+            }
         }
     }
 
     async fn serve_by(&self, document: Arc<Document>) -> Result<String, Refused> {
         let generation = self.generations.get() + 1;
         self.generations.set(generation);
-        let (known, planned) = (self.names.known(), document.clone());
-        let plan = tokio::task::spawn_blocking(move || planned.plan(generation, &known)).await;
+        let known = Arc::new(self.names.known());
+        let (names, planned) = (known.clone(), document.clone());
+        let plan = tokio::task::spawn_blocking(move || planned.plan(generation, &*names)).await;
         let mut plan = plan.map_err(|_| Refused::Ended)??;
         let before = self.serving.borrow().bound.clone();
         let bound = bind_listeners(&mut plan, &before, &self.left.borrow(), &self.cpus)?;
         let late = self.adopt(Arc::new(plan)).await.map_err(|why| Refused::NotAdopted(say_blockers(&why)))?;
         self.left.borrow_mut().note(&before, &bound, Instant::now());
-        self.serving.replace(Serving { document, generation, bound });
+        self.serving.replace(Serving { document, generation, bound, known: known.as_ref().clone() });
         let late = match late.as_slice() {
             [] => String::new(),
             late => format!("; late to confirm, and on the old one until they do: cores {late:?}"),

@@ -1,17 +1,18 @@
 //! The process's own door: HTTP over a unix socket, for its owner alone. Both ends of it; what is asked for is done
 //! elsewhere (`reload`, `drain`).
 
-use std::fs;
+use std::fs::{self, File, Permissions};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
 use ringway_proto::{Method, decode_segment};
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::http::{self, Answer, Request};
 use super::{Control, Readiness};
@@ -21,6 +22,8 @@ const DEFAULT_PATH: &str = "/run/ringway/control.sock";
 /// A reload of the largest file, with names to resolve and a core that is slow.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(60);
 const ANSWER_BYTES_MAX: u64 = 1024 * 1024;
+/// Commands that wait to be let in.
+const BACKLOG: i32 = 64;
 
 /// Where the socket may be, in the order of preference: the default one falls back to what an ordinary user may use.
 pub fn candidates(configured: &Path) -> Vec<PathBuf> {
@@ -102,12 +105,19 @@ fn bind(path: &Path) -> Result<UnixListener, BindError> {
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => fs::remove_file(path).map_err(failed)?,
         Err(_) => {}
     }
-    // SAFETY: umask only swaps a number. No other thread makes files yet.
-    let before = unsafe { libc::umask(0o177) };
-    let bound = UnixListener::bind(path);
-    // SAFETY: as above.
-    unsafe { libc::umask(before) };
-    bound.map_err(failed)
+    listen(path).map_err(failed)
+}
+
+/// The mode is set before the name is there, so that nobody else can come in between (unix(7): the kernel gives it to
+/// the file).
+fn listen(path: &Path) -> io::Result<UnixListener> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    let file = File::from(OwnedFd::from(socket));
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    let socket = Socket::from(OwnedFd::from(file));
+    socket.bind(&SockAddr::unix(path)?)?;
+    socket.listen(BACKLOG)?;
+    Ok(UnixListener::from(OwnedFd::from(socket)))
 }
 
 /// Makes the directory, for its owner alone. One below `/tmp` that somebody else has made is refused.
@@ -249,7 +259,6 @@ pub fn reload_target(file: Option<&Path>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
 
     fn fresh_path(name: &str) -> PathBuf {
         std::env::temp_dir().join(format!("ringway-door-{name}-{}", std::process::id())).join("below").join("c.sock")

@@ -10,7 +10,7 @@ pub struct Forwarding<'a, 'p> {
     /// Path and query that the origin sees.
     pub path: &'a [u8],
     pub host: &'a [u8],
-    /// The whole line, or nothing.
+    /// Our name in `Via`; empty: none is written.
     pub via: &'a [u8],
     pub forwarded: &'a dyn Fn(&mut Vec<u8>),
     /// Forwarding fields of the client are dropped, since it is no trusted proxy.
@@ -50,7 +50,12 @@ pub fn write_request_head(out: &mut Vec<u8>, head: &RequestHead, bytes: &[u8], s
         write_decimal(out, hops.saturating_sub(1));
         out.extend_from_slice(b"\r\n");
     }
-    out.extend_from_slice(say.via);
+    if !say.via.is_empty() {
+        // RFC 9110 7.6.3: the version in which the message was received.
+        out.extend_from_slice(if head.version == Version::Http10 { b"Via: 1.0 " } else { b"Via: 1.1 " });
+        out.extend_from_slice(say.via);
+        out.extend_from_slice(b"\r\n");
+    }
     (say.forwarded)(out);
     if !say.stripped.is_empty() {
         write_field(out, b"X-Forwarded-Prefix", say.stripped);

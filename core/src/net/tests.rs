@@ -116,11 +116,15 @@ fn a_large_transfer_is_whole_and_reading_pauses_when_nobody_takes_it() {
             let total = 8 << 20;
             let writer = std::thread::spawn(move || {
                 let bytes: Vec<u8> = (0..total).map(|at| (at % 251) as u8).collect();
+                let mut reading = peer.try_clone().unwrap();
+                let reader = std::thread::spawn(move || {
+                    let mut back = Vec::new();
+                    reading.read_to_end(&mut back).unwrap();
+                    back
+                });
                 peer.write_all(&bytes).unwrap();
                 peer.shutdown(std::net::Shutdown::Write).unwrap();
-                let mut back = Vec::new();
-                peer.read_to_end(&mut back).unwrap();
-                assert!(back == bytes, "the echo differs");
+                assert!(reader.join().unwrap() == bytes, "the echo differs");
             });
             stream.keep_watch();
             net.sleep(Duration::from_millis(100)).await;

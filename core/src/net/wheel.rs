@@ -134,10 +134,10 @@ mod tests {
     fn fires_once_not_early_and_at_most_a_tick_late() {
         let mut wheel = Wheel::new(1000);
         wheel.arm(1010, 7);
-        assert_eq!(fired(&mut wheel, 1009), []);
+        assert_eq!(fired(&mut wheel, 1009), [0; 0]);
         assert_eq!(fired(&mut wheel, 1010 + TICK_MS), [7]);
         assert_eq!(wheel.wait_ms(1014), None);
-        assert_eq!(fired(&mut wheel, 999_999), []);
+        assert_eq!(fired(&mut wheel, 999_999), [0; 0]);
     }
 
     #[test]
@@ -176,7 +176,7 @@ mod tests {
         let mut wheel = Wheel::new(0);
         let far = TICK_MS * (SLOTS * SLOTS * SLOTS) as u64 * 2;
         wheel.arm(far, 1);
-        assert_eq!(fired(&mut wheel, far - 10 * TICK_MS), []);
+        assert_eq!(fired(&mut wheel, far - 10 * TICK_MS), [0; 0]);
         assert_eq!(fired(&mut wheel, far + TICK_MS), [1]);
     }
 }

@@ -1,11 +1,12 @@
 //! What an exchange needs to know of the client's connection, and what it says shall become of it.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
 use ringway_proto::write_ip;
 
+use crate::shard::{Adopted, Shard};
 use crate::upstream::Lease;
 
 /// A listener as its connections on this core see it. Lives across reloads.
@@ -13,6 +14,30 @@ pub struct Listening {
     pub name: String,
     /// Its index in the plan that serves now; `None` once it is gone.
     pub index: Cell<Option<u32>>,
+    /// The plan that had it last, for connections that the kernel had queued before it went.
+    last: RefCell<Option<(Rc<Adopted>, u32)>>,
+}
+
+impl Listening {
+    pub fn new(name: String, index: Option<u32>) -> Rc<Listening> {
+        Rc::new(Listening { name, index: Cell::new(index), last: RefCell::default() })
+    }
+
+    /// Its place in a new plan. If it has none, it goes on with `before` for those who came in time.
+    pub fn follow(&self, index: Option<u32>, before: &Rc<Adopted>) {
+        if let (Some(old), None) = (self.index.get(), index) {
+            self.last.replace(Some((before.clone(), old)));
+        }
+        self.index.set(index);
+    }
+
+    /// What a request on it is served by.
+    pub fn plan(&self, shard: &Shard) -> Option<(Rc<Adopted>, u32)> {
+        match self.index.get() {
+            Some(index) => Some((shard.adopted(), index)),
+            None => self.last.borrow().clone(),
+        }
+    }
 }
 
 /// A client's connection.

@@ -209,7 +209,7 @@ fn write_head(
     let say = Forwarding {
         path: &x.path.bytes[stripped..],
         host: host.map_or(authority, str::as_bytes),
-        via: &serving.listener.via,
+        via: serving.listener.config.via.as_bytes(),
         forwarded: &forwarded,
         drop_forwarding: !trusted,
         stripped: &x.path.bytes[..stripped],

@@ -21,7 +21,7 @@ const COPIED_BODY_BYTES_MAX: u64 = 4 * 1024;
 enum Broken {
     /// Its origin failed; what the client has must not look whole.
     Origin(Flag, Cow<'static, str>),
-    Client(Cow<'static, str>),
+    Client(Flag, Cow<'static, str>),
 }
 
 /// Sends the answer whose head is in the exchange.
@@ -125,7 +125,7 @@ fn poll_bodies(
     buffers: &crate::net::Buffers,
 ) -> Poll<Result<(), Broken>> {
     if client.poll_reset(cx).is_ready() {
-        return Poll::Ready(Err(Broken::Client("the client reset while it was answered".into())));
+        return Poll::Ready(Err(Broken::Client(Flag::ClientGone, "the client reset while it was answered".into())));
     }
     // The answer goes on although the request breaks off; only then is the connection at its end.
     let _ = upload.poll(cx, client, origin, buffers);
@@ -136,7 +136,10 @@ fn poll_bodies(
             let (flag, reason) = blame_for(&error);
             Poll::Ready(Err(Broken::Origin(flag, reason)))
         }
-        Poll::Ready(Err(PumpError::Sink(error))) => Poll::Ready(Err(Broken::Client(error.to_string().into()))),
+        Poll::Ready(Err(PumpError::Sink(error))) => {
+            let reason = format!("the client took no more: {error}");
+            Poll::Ready(Err(Broken::Client(client_flag(&error), reason.into())))
+        }
         Poll::Ready(Err(PumpError::TooLarge)) | Poll::Pending => Poll::Pending,
     }
 }
@@ -145,8 +148,8 @@ fn poll_bodies(
 /// for the end of the message.
 async fn give_up(serving: &Serving<'_>, x: &mut Exchange, broken: Broken, framing: Body) -> After {
     match broken {
-        Broken::Client(reason) => {
-            x.record.blame(Flag::ClientGone, reason);
+        Broken::Client(flag, reason) => {
+            x.record.blame(flag, reason);
             After::Close
         }
         Broken::Origin(flag, reason) => {

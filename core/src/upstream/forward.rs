@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use ringway_proto::{HeadLimits, Progress, Version};
+use ringway_proto::{HeadLimits, Known, Progress, Version};
 
 use super::ClusterState;
 use super::cluster::ClusterPlan;
@@ -134,8 +134,12 @@ impl Origin<'_> {
                     let refusal = Refusal::new(Flag::BodyTooLarge, "the request's body passes the limit").closing();
                     return Poll::Ready(Err(refusal.into()));
                 }
+                Poll::Ready(Err(PumpError::Sink(error))) if error.kind() == io::ErrorKind::TimedOut => {
+                    let refusal = Refusal::new(Flag::OriginTimeout, "the origin stopped taking the request's body");
+                    return Poll::Ready(Err(refusal.into()));
+                }
                 // The origin takes no more: it may have answered before it has read everything.
-                Poll::Ready(Err(PumpError::Sink(_))) => {}
+                Poll::Ready(Err(PumpError::Sink(_))) => self.expect_answer(origin),
                 // While the body comes the origin need not answer; the body has timeouts of its own.
                 Poll::Pending => origin.set_recv_deadline(Some(self.time_left())),
             }
@@ -180,7 +184,7 @@ impl Origin<'_> {
                 }
             }
             x.answer_bytes.cut(x.answer.head_len, origin);
-            if x.answer.status == 101 && !(x.request.upgrade && x.answer.upgrade) {
+            if x.answer.status == 101 && !switches_as_asked(x) {
                 return Err(Refusal::new(Flag::OriginProtocol, "the origin switched protocols unasked").into());
             }
             if !x.answer.interim() {
@@ -203,6 +207,15 @@ impl Origin<'_> {
             }
         }
     }
+}
+
+/// RFC 9110 7.8: a server switches only to a protocol that the client named.
+fn switches_as_asked(x: &Exchange) -> bool {
+    let asked = x.request.find(Known::Upgrade).map(|field| field.value.of(x.request_bytes.bytes()));
+    let chosen = x.answer.find(Known::Upgrade).map(|field| field.value.of(x.answer_bytes.bytes()));
+    let (Some(asked), Some(chosen)) = (asked, chosen) else { return false };
+    let named = asked.split(|byte| *byte == b',').any(|one| one.trim_ascii().eq_ignore_ascii_case(chosen));
+    x.request.upgrade && x.answer.upgrade && named
 }
 
 impl Failure {
