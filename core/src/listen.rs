@@ -17,6 +17,7 @@ use crate::conn::{self, Counted};
 use crate::mesh::{Sent, ToShard};
 use crate::net::{Acceptor, Net, spawn};
 use crate::observe::core_meters::add;
+use crate::observe::say;
 use crate::pipeline::{Connection, Listening};
 use crate::shard::{Shard, Stage};
 use crate::sockets::NewSocket;
@@ -104,7 +105,7 @@ async fn accept_until(
 /// then, or nobody), and the queue is accepted until it stays empty.
 async fn close_without_loss(shard: &Rc<Shard>, acceptor: &Acceptor, listening: &Rc<Listening>, port: u16) {
     if let Err(error) = drop_new_handshakes(acceptor) {
-        eprintln!("ringway: core {}: {port}: closing without a SYN filter: {error}", shard.core);
+        say(&format!("core {}: {port}: closing without a SYN filter: {error}", shard.core));
     }
     loop {
         let mut quiet = shard.net.sleep(CLOSING_QUIET);

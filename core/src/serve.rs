@@ -13,6 +13,7 @@ use crate::mesh::{CoreGauge, DrainStep, Receiver, Sender, ToControl, ToShard};
 use crate::net::{EngineKind, Net, NetLimits, panics, spawn, wake_all};
 use crate::observe::CoreLog;
 use crate::observe::core_meters::add;
+use crate::observe::say;
 use crate::pipeline::Listening;
 use crate::plan::Plan;
 use crate::shard::{Adopted, ControlMessage, SWEEP_EVERY, Shard, ShardMessage, ShardParts, ShardPort, Stage};
@@ -89,7 +90,7 @@ impl Life {
         let watch = match self.shard.net.watch(inbox.fd()) {
             Ok(watch) => watch,
             Err(error) => {
-                eprintln!("ringway: core {}: its inbox cannot be watched: {error}", self.shard.core);
+                say(&format!("core {}: its inbox cannot be watched: {error}", self.shard.core));
                 return;
             }
         };
@@ -140,7 +141,7 @@ impl Life {
         let retired = Some(before.plan.clone());
         self.shard.adopt(plan.clone(), self.cores);
         if let Err(error) = self.follow_listeners(&plan, &before) {
-            eprintln!("ringway: core {}: a listener cannot be opened: {error}", self.shard.core);
+            say(&format!("core {}: a listener cannot be opened: {error}", self.shard.core));
         }
         self.tell(ToControl::Committed { core: self.shard.core, generation, retired });
     }
@@ -179,7 +180,9 @@ impl Life {
         let accepting = self.accepting.borrow();
         let found = accepting.iter().find(|one| one.listening.index.get() == Some(listener));
         if let Some(one) = found {
-            listen::serve(&self.shard, socket, peer, &one.listening, one.address.port());
+            let port = socket2::SockRef::from(&socket).local_addr().ok().and_then(|own| own.as_socket());
+            let port = port.map_or(one.address.port(), |own| own.port());
+            listen::serve(&self.shard, socket, peer, &one.listening, port);
         }
         self.shard.gauge.arrived(from);
     }

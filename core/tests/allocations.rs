@@ -153,3 +153,22 @@ fn an_idle_connection_holds_at_most_a_kibibyte() {
     let lent = core.metric("ringway_core_buffers_in_use");
     assert!(lent <= IN_THE_RING_MAX, "{lent} receive buffers for {IDLE} idle connections");
 }
+
+/// Nothing leaves the core for a plain request: no message, and so no wake of another core.
+#[test]
+fn a_plain_request_sends_no_message_between_cores() {
+    let _alone = alone();
+    let origin = Origin::saying("hello");
+    let mut core = core(&origin, EngineKind::IoUring);
+    let mut client = TcpStream::connect(core.address).unwrap();
+    let mut answer = [0; 4096];
+    let mut sent = |core: &mut Core| -> u64 {
+        let meters = core.meters();
+        meters.mesh.iter().filter(|row| row.kind != "meters").map(|row| row.delivered + row.kept + row.refused).sum()
+    };
+    let before = sent(&mut core);
+    for _ in 0..1000 {
+        exchange(&mut client, b"GET /api/a HTTP/1.1\r\nHost: a.test\r\n\r\n", &mut answer, b"HTTP/1.1 200");
+    }
+    assert_eq!(sent(&mut core), before);
+}

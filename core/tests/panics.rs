@@ -39,7 +39,7 @@ fn origin() -> Origin {
             return x.send(&got);
         }
         x.body()?;
-        x.ok(&"x".repeat(100_000))
+        x.ok("x".repeat(100_000))
     })
 }
 

@@ -53,7 +53,9 @@ fn shipped() -> Vec<(String, String)> {
 
 /// The code before the tests at a file's foot.
 fn without_tests(text: &str) -> &str {
-    let end = text.find("\n#[cfg(test)]\nmod tests {").or_else(|| text.find("\n#[cfg(all(test, not(ringway_loom)))]\nmod tests {"));
+    let end = text
+        .find("\n#[cfg(test)]\nmod tests {")
+        .or_else(|| text.find("\n#[cfg(all(test, not(ringway_loom)))]\nmod tests {"));
     &text[..end.unwrap_or(text.len())]
 }
 
@@ -64,10 +66,7 @@ fn is_test_file(name: &str) -> bool {
 #[test]
 fn a_module_imports_only_from_below() {
     let lib = fs::read_to_string(root().join("core/src/lib.rs")).unwrap();
-    let order: Vec<&str> = lib
-        .lines()
-        .filter_map(|line| line.strip_prefix("pub mod ")?.split(';').next())
-        .collect();
+    let order: Vec<&str> = lib.lines().filter_map(|line| line.strip_prefix("pub mod ")?.split(';').next()).collect();
     let place = |module: &str| order.iter().position(|known| *known == module);
     let mut wrong = Vec::new();
     for (name, text) in sources("core/src") {
@@ -113,7 +112,8 @@ fn files_and_functions_stay_short() {
             _ => {}
         }
     }
-    wrong.extend(listed.keys().filter(|name| !seen.contains_key(*name)).map(|name| format!("{name}: listed, but gone")));
+    wrong
+        .extend(listed.keys().filter(|name| !seen.contains_key(*name)).map(|name| format!("{name}: listed, but gone")));
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
@@ -132,7 +132,10 @@ fn functions(code: &str) -> Vec<(String, usize)> {
         }
         if open.is_none()
             && let Some(at) = line.find("fn ")
-            && line[..at].trim_start().split(' ').all(|word| word.is_empty() || word.starts_with("pub") || ["async", "const", "unsafe"].contains(&word))
+            && line[..at]
+                .trim_start()
+                .split(' ')
+                .all(|word| word.is_empty() || word.starts_with("pub") || ["async", "const", "unsafe"].contains(&word))
             && !line.trim_end().ends_with(';')
         {
             let name = line[at + 3..].split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap();
@@ -160,6 +163,29 @@ fn words_and_marks_that_do_not_belong_are_absent() {
         }
         if !text.starts_with("//!") {
             wrong.push(format!("{name}: its first line does not say what it is for"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// A plain request stays within its core: where requests are served there is nothing to share by.
+#[test]
+fn the_hot_path_shares_no_memory_between_cores() {
+    const HOT: [&str; 9] = ["conn", "pipeline", "shard", "pool", "filter", "upstream", "exchange", "route", "net"];
+    const SHARED: [&str; 5] = ["Atomic", "Mutex", "RwLock", "Condvar", "static mut"];
+    let mut wrong = Vec::new();
+    for (name, text) in sources("core/src") {
+        let room = name.strip_prefix("core/src/").and_then(|rest| rest.split(['/', '.']).next()).unwrap();
+        // The ring's tail is shared with the kernel; failpoints are compiled for tests alone.
+        let exempt = name.ends_with("net/provided.rs") || name.ends_with("net/failpoint.rs") || is_test_file(&name);
+        if !HOT.contains(&room) || exempt {
+            continue;
+        }
+        for (number, line) in without_tests(&text).lines().enumerate() {
+            let code = line.split("//").next().unwrap();
+            if let Some(word) = SHARED.iter().find(|word| code.contains(**word)) {
+                wrong.push(format!("{name}:{}: {word}", number + 1));
+            }
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

@@ -13,7 +13,7 @@ pub mod socket;
 mod telemetry;
 
 use std::cell::{Cell, RefCell};
-use std::io::{self, Write};
+use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -32,6 +32,7 @@ pub use reload::{Bound, Left, Order, QUEUED_MAX, Refused, Serving, bind_listener
 
 use crate::mesh::{CoreGauges, Receiver, Sent, ToControl, ToShard};
 use crate::net::EngineKind;
+pub use crate::observe::say;
 use crate::observe::{LogWriter, ProcessFacts};
 use crate::plan::Plan;
 use crate::shard::{ControlMessage, ShardMessage, ShardPort};
@@ -327,10 +328,4 @@ impl Control {
             access_log_write_errors: log.as_ref().map_or(0, LogWriter::errors),
         }
     }
-}
-
-/// To the operator, on stderr, since stdout may be the access log. Unlike `eprintln!` it outlives a closed pipe.
-pub fn say(text: &str) {
-    let lines: String = text.lines().map(|line| format!("ringway: {line}\n")).collect();
-    let _ = io::stderr().write_all(lines.as_bytes());
 }

@@ -55,6 +55,7 @@ pub struct Net {
     entries: RefCell<Entries>,
     pub(super) wheel: RefCell<Wheel>,
     pub(super) sleepers: RefCell<Sleepers>,
+    #[expect(clippy::vec_box, reason = "the kernel reads from an operation, so it must stay where it is")]
     send_ops: RefCell<Vec<Box<SendOp>>>,
     clock: Clock,
     started: Instant,

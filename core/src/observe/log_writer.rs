@@ -125,7 +125,9 @@ fn run(pump: &mut Pump<File>, target: &LogTarget, shared: &Shared) {
         if let Err(error) = result {
             shared.errors.fetch_add(1, Ordering::Relaxed);
             if complaints.may_complain(Instant::now()) {
-                eprintln!("ringway: the access log cannot be written: {error}; trying on, lines may be lost");
+                crate::observe::say(&format!(
+                    "the access log cannot be written: {error}; trying on, lines may be lost"
+                ));
             }
         }
         if is_stopping {

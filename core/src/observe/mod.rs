@@ -23,3 +23,11 @@ pub use log_writer::{LogTarget, LogWriter};
 pub use meters::{Meters, NO_ROUTE, Observation, RouteLabel, RouteMeter, SnapshotSlices};
 pub use prometheus::{ProcessFacts, Scrape};
 pub use snapshot::MetersSnapshot;
+
+/// To the operator, on stderr, since stdout may be the access log. Unlike `eprintln!` it outlives a closed pipe.
+pub fn say(text: &str) {
+    use std::io::Write;
+    let lines: String = text.lines().map(|line| format!("ringway: {line}\n")).collect();
+    // Nobody is left to tell if this fails.
+    let _ = std::io::stderr().write_all(lines.as_bytes());
+}
