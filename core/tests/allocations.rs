@@ -162,7 +162,7 @@ fn a_plain_request_sends_no_message_between_cores() {
     let mut core = core(&origin, EngineKind::IoUring);
     let mut client = TcpStream::connect(core.address).unwrap();
     let mut answer = [0; 4096];
-    let mut sent = |core: &mut Core| -> u64 {
+    let sent = |core: &mut Core| -> u64 {
         let meters = core.meters();
         meters.mesh.iter().filter(|row| row.kind != "meters").map(|row| row.delivered + row.kept + row.refused).sum()
     };

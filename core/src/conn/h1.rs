@@ -23,6 +23,10 @@ const LINGER_TIME_MAX: Duration = Duration::from_secs(5);
 /// Without a byte for this long the client has read what we said.
 const LINGER_QUIET: Duration = Duration::from_secs(1);
 
+/// While its core drains, an idle connection may still bring one request, which is answered with `Connection: close`:
+/// closing at once would lose the one that is on its way. Who has just connected keeps its whole time to ask.
+const PARTING_TIME: Duration = Duration::from_secs(1);
+
 /// For a tunnel whose listener is gone.
 const TUNNEL_TIMEOUT: Duration = Duration::from_secs(300);
 
@@ -69,15 +73,18 @@ async fn wait_for_request(shard: &Shard, stream: &Stream, connection: &Connectio
         };
         stream.set_recv_deadline(Some(timeout));
     }
-    poll_fn(|cx| match stream.poll_input(cx) {
-        Poll::Ready(input) => Poll::Ready(input.unwrap_or(false)),
-        Poll::Pending if shard.stage() >= Stage::Cut => Poll::Ready(false),
-        // Who has just connected is about to ask and gets an answer, the connection's last.
-        Poll::Pending if fresh => Poll::Pending,
-        Poll::Pending if shard.stage() >= Stage::LastAnswers || connection.listening.index.get().is_none() => {
-            Poll::Ready(false)
+    let mut parting = false;
+    poll_fn(|cx| {
+        let leaves = shard.stage() >= Stage::LastAnswers || connection.listening.index.get().is_none();
+        if leaves && !fresh && !parting {
+            parting = true;
+            stream.set_recv_deadline(Some(PARTING_TIME));
         }
-        Poll::Pending => Poll::Pending,
+        match stream.poll_input(cx) {
+            Poll::Ready(input) => Poll::Ready(input.unwrap_or(false)),
+            Poll::Pending if shard.stage() >= Stage::Cut => Poll::Ready(false),
+            Poll::Pending => Poll::Pending,
+        }
     })
     .await
 }

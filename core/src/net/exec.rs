@@ -53,7 +53,10 @@ pub fn spawn(task: impl Future<Output = ()> + 'static) {
         entry.task = Some(task);
         entry.queued = true;
         tasks.alive.set(tasks.alive.get() + 1);
-        tasks.ready.borrow_mut().push_back(Id { slot, generation: entry.generation });
+        let id = Id { slot, generation: entry.generation };
+        let mut ready = tasks.ready.borrow_mut();
+        ready.reserve(slots.len()); // so that a wake never allocates
+        ready.push_back(id);
     });
 }
 

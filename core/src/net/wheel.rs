@@ -9,6 +9,8 @@ pub const TICK_MS: u64 = 4;
 const SLOTS: usize = 256;
 const LEVELS: usize = 3;
 const NONE: u32 = u32::MAX;
+/// Room for the timers of a quiet core.
+const NODES_AT_FIRST: usize = 1024;
 
 /// What a node stands for; opaque to the wheel.
 pub type Token = u64;
@@ -32,7 +34,13 @@ struct Node {
 
 impl Wheel {
     pub fn new(now_ms: u64) -> Self {
-        Wheel { now: now_ms / TICK_MS, heads: [[NONE; SLOTS]; LEVELS], nodes: Vec::new(), free: NONE, armed: 0 }
+        Wheel {
+            now: now_ms / TICK_MS,
+            heads: [[NONE; SLOTS]; LEVELS],
+            nodes: Vec::with_capacity(NODES_AT_FIRST),
+            free: NONE,
+            armed: 0,
+        }
     }
 
     /// Arms a timer; it fires once, by [`Wheel::advance`], not before `deadline_ms`.
