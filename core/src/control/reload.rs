@@ -26,6 +26,10 @@ pub const QUEUED_MAX: usize = 1;
 /// Several times what a core takes to close a listening socket without losing a connection.
 const LEFT_FOR: Duration = Duration::from_secs(30);
 
+/// How long a port that nobody visible holds is tried for, and how often.
+const RELEASE_TIME: Duration = Duration::from_secs(1);
+const RELEASE_LOOK: Duration = Duration::from_millis(20);
+
 /// Where each address of the configuration really is: port 0 resolved. Keyed by listener and `bind`.
 pub type Bound = BTreeMap<(String, SocketAddr), SocketAddr>;
 
@@ -211,7 +215,18 @@ fn bind(
     cpus: &[Option<usize>],
 ) -> Result<Vec<NewSocket>, Refused> {
     let bind = |beside_own| sockets::bind(&config.name, address, config.backlog, config.steering, cpus, beside_own);
-    let bound = match bind(left.contains(address)) {
+    let mut bound = bind(left.contains(address));
+    // The kernel gives up the sockets of a process that used io_uring a moment after the process itself: a restart finds
+    // its port taken, and by nobody.
+    let patience = Instant::now() + RELEASE_TIME;
+    while matches!(&bound, Err(error) if error.kind() == ErrorKind::AddrInUse)
+        && port_holder::holders(address).is_empty()
+        && Instant::now() < patience
+    {
+        std::thread::sleep(RELEASE_LOOK);
+        bound = bind(left.contains(address));
+    }
+    let bound = match bound {
         // A slow core may hold on to it for longer than we remember.
         Err(error) if error.kind() == ErrorKind::AddrInUse && port_holder::is_ours(address) => bind(true),
         bound => bound,
