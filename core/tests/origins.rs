@@ -306,6 +306,19 @@ fn a_post_that_was_sent_is_never_sent_again() {
     assert_eq!(sent, 1);
 }
 
+/// Nothing of a body has been read then, so that only the method forbids another try.
+#[test]
+fn a_post_without_a_body_is_never_sent_again() {
+    let origin = stale("");
+    let gateway = alone(&one(&origin, ""));
+    let mut client = gateway.client();
+    client.get("/1").expect(200);
+    client.send("POST /2 HTTP/1.1\r\nHost: a.test\r\nContent-Length: 0\r\n\r\n");
+    client.response_to("POST").expect(502).problem();
+    let sent = origin.targets().iter().filter(|t| *t == "/2").count();
+    assert_eq!(sent, 1);
+}
+
 #[test]
 fn nothing_is_tried_again_after_a_byte_of_the_answer() {
     let origin = stale("HTTP/1.1 2");
