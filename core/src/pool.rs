@@ -8,8 +8,9 @@ use std::ptr::NonNull;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-/// Blocks kept for futures; more are freed, so that connections that come to rest after a burst hold no memory.
-const BLOCKS_KEPT_MAX: usize = 256;
+/// Blocks kept for futures; more are freed, so that connections that come to rest after a burst hold no memory. A busy
+/// connection has its block for as long as it is busy, so few change hands.
+const BLOCKS_KEPT_MAX: usize = 32;
 
 /// Boxes of one type.
 pub struct Recycled<T> {

@@ -24,8 +24,8 @@ pub type ShardMessage = ToShard<Plan, ()>;
 pub type ControlMessage = ToControl<Plan, MetersSnapshot>;
 pub type ShardPort = Port<ShardMessage, ControlMessage>;
 
-/// Exchanges kept for reuse.
-const EXCHANGES_KEPT_MAX: usize = 1024;
+/// Exchanges kept for reuse; as few as blocks for futures (`pool`), and for the same reason.
+const EXCHANGES_KEPT_MAX: usize = 32;
 /// How often idle origin connections are looked over.
 pub const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// A step of the wall clock shows this late at most.
@@ -135,19 +135,13 @@ impl Shard {
         self.adopted.replace(Rc::new(adopted));
     }
 
-    /// Memory for an exchange that began at `started`.
-    pub fn exchange(&self, started: Instant) -> Box<Exchange> {
-        match self.exchanges.take() {
-            Some(mut exchange) => {
-                exchange.clear(started);
-                exchange
-            }
-            None => Exchange::new(started),
-        }
+    /// Memory for exchanges.
+    pub fn exchange(&self) -> Box<Exchange> {
+        self.exchanges.take().unwrap_or_else(|| Exchange::new(self.net.reaped_at()))
     }
 
-    pub fn keep_exchange(&self, mut exchange: Box<Exchange>) {
-        exchange.clear(self.net.reaped_at());
+    /// Takes it back, cleared.
+    pub fn keep_exchange(&self, exchange: Box<Exchange>) {
         self.exchanges.keep(exchange);
     }
 

@@ -10,7 +10,10 @@ pub fn host_of(authority: &[u8]) -> &[u8] {
 
 /// `None`: no port, an empty one, or none that fits 16 bits.
 pub fn port_of(authority: &[u8]) -> Option<u16> {
-    let digits = authority[host_len(authority)..].strip_prefix(b":")?;
+    port(authority[host_len(authority)..].strip_prefix(b":")?)
+}
+
+fn port(digits: &[u8]) -> Option<u16> {
     if digits.is_empty() || digits.len() > PORT_DIGITS_MAX || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
@@ -43,7 +46,10 @@ pub(crate) fn is_valid(authority: &[u8]) -> bool {
         match CLASS[usize::from(*byte)] {
             Class::Name => after = Class::Name,
             Class::Dot if after != Class::Dot => after = Class::Dot,
-            Class::Colon if at > 0 => return at + 1 == authority.len() || port_of(authority).is_some(),
+            Class::Colon if at > 0 => {
+                let digits = &authority[at + 1..];
+                return digits.is_empty() || port(digits).is_some();
+            }
             _ => return false,
         }
     }

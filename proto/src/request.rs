@@ -75,12 +75,12 @@ impl RequestHead {
         Self::default()
     }
 
-    /// Forgets a partly read head; after `Complete` or an error the next `parse` does so by itself.
+    /// Forgets everything, so that no span of an earlier head outlives its bytes; after `Complete` or an error the next
+    /// `parse` does so by itself.
     pub fn reset(&mut self) {
-        self.fields.clear();
-        self.phase = Phase::EmptyLine;
-        self.cursor = Cursor::default();
-        self.framing = Framing::default();
+        let mut fields = std::mem::take(&mut self.fields);
+        fields.clear();
+        *self = Self { fields, ..Self::default() };
     }
 
     /// Parses the head at the start of `buf`. After `Partial` the next call must see the same bytes (they may have moved)

@@ -47,12 +47,11 @@ impl ResponseHead {
         Self::default()
     }
 
-    /// Forgets a partly read head; after `Complete` or an error the next `parse` does so by itself.
+    /// Forgets everything; after `Complete` or an error the next `parse` does so by itself.
     pub fn reset(&mut self) {
-        self.fields.clear();
-        self.phase = Phase::Status;
-        self.cursor = Cursor::default();
-        self.framing = Framing::default();
+        let mut fields = std::mem::take(&mut self.fields);
+        fields.clear();
+        *self = Self { fields, ..Self::default() };
     }
 
     /// Parses the head at the start of `buf`, as [`crate::RequestHead::parse`] does; `target_bytes_max` is not used.

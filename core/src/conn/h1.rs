@@ -27,19 +27,24 @@ const LINGER_QUIET: Duration = Duration::from_secs(1);
 /// closing at once would lose the one that is on its way. Who has just connected keeps its whole time to ask.
 const PARTING_TIME: Duration = Duration::from_secs(1);
 
+/// A connection that has been idle for this long gives back what serving needs.
+const REST_AFTER: Duration = Duration::from_millis(500);
+
 /// For a tunnel whose listener is gone.
 const TUNNEL_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Serves a connection until it ends.
 pub async fn serve(shard: Rc<Shard>, stream: Stream, connection: Connection, counted: Counted) {
     let _counted = counted;
+    let mut rested = Duration::ZERO;
     loop {
-        if !wait_for_request(&shard, &stream, &connection).await {
+        let Some(timeout) = idle_timeout(&shard, &connection) else { return };
+        if wait_for_request(&shard, &stream, &connection, timeout.saturating_sub(rested)).await != Waited::Request {
             return;
         }
-        let exchange = shard.futures.place(one_request(&shard, &stream, &connection));
-        match exchange.await {
-            After::KeepAlive => {}
+        let busy = shard.futures.place(serve_while_busy(&shard, &stream, &connection));
+        match busy.await {
+            After::KeepAlive => rested = REST_AFTER,
             After::Close => return,
             After::Linger => return Box::pin(linger(&shard, &stream)).await,
             After::Reset => return stream.reset_on_close(),
@@ -52,27 +57,56 @@ pub async fn serve(shard: Rc<Shard>, stream: Stream, connection: Connection, cou
     }
 }
 
+/// Serves one request after another; [`After::KeepAlive`] once the connection has come to rest. Between the requests of
+/// a busy connection its memory stays where it is: to set it up anew each time would cost more than parsing the head.
+async fn serve_while_busy(shard: &Rc<Shard>, stream: &Stream, connection: &Connection) -> After {
+    let mut exchange = LentExchange::new(shard);
+    loop {
+        match one_request(shard, stream, connection, exchange.get()).await {
+            After::KeepAlive => {}
+            after => return after,
+        }
+        let Some(timeout) = idle_timeout(shard, connection) else { return After::Close };
+        match wait_for_request(shard, stream, connection, timeout.min(REST_AFTER)).await {
+            Waited::Request => {}
+            Waited::TimedOut => return After::KeepAlive,
+            Waited::Ended => return After::Close,
+        }
+    }
+}
+
 fn tunnel_timeout(shard: &Shard, connection: &Connection) -> Duration {
     let plan = connection.listening.plan(shard);
     plan.map_or(TUNNEL_TIMEOUT, |(adopted, index)| adopted.plan.listeners[index as usize].config.tunnel_timeout)
 }
 
-/// Waits for the first byte of a request; false when there will be none. An idle connection ends without a word.
-async fn wait_for_request(shard: &Shard, stream: &Stream, connection: &Connection) -> bool {
+/// How long a connection may be idle now; `None` if no plan has its listener.
+fn idle_timeout(shard: &Shard, connection: &Connection) -> Option<Duration> {
+    let (adopted, index) = connection.listening.plan(shard)?;
+    let config = &adopted.plan.listeners[index as usize].config;
+    Some(match connection.requests.get() {
+        0 => config.unused_timeout,
+        _ => shard.limits.keepalive_timeout.unwrap_or(config.keepalive_timeout),
+    })
+}
+
+/// What the wait for a request came to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Waited {
+    /// Its first byte is there.
+    Request,
+    TimedOut,
+    /// The client has ended or broken the connection, or it is to end here.
+    Ended,
+}
+
+/// Waits for the first byte of a request. An idle connection ends without a word.
+async fn wait_for_request(shard: &Shard, stream: &Stream, connection: &Connection, timeout: Duration) -> Waited {
     if stream.has_input() {
-        return true;
+        return Waited::Request;
     }
+    stream.set_recv_deadline(Some(timeout));
     let fresh = connection.requests.get() == 0;
-    {
-        let Some((adopted, index)) = connection.listening.plan(shard) else { return false };
-        let config = &adopted.plan.listeners[index as usize].config;
-        let timeout = if fresh {
-            config.unused_timeout
-        } else {
-            shard.limits.keepalive_timeout.unwrap_or(config.keepalive_timeout)
-        };
-        stream.set_recv_deadline(Some(timeout));
-    }
     let mut parting = false;
     poll_fn(|cx| {
         let leaves = shard.stage() >= Stage::LastAnswers || connection.listening.index.get().is_none();
@@ -81,8 +115,12 @@ async fn wait_for_request(shard: &Shard, stream: &Stream, connection: &Connectio
             stream.set_recv_deadline(Some(PARTING_TIME));
         }
         match stream.poll_input(cx) {
-            Poll::Ready(input) => Poll::Ready(input.unwrap_or(false)),
-            Poll::Pending if shard.stage() >= Stage::Cut => Poll::Ready(false),
+            Poll::Ready(Ok(true)) => Poll::Ready(Waited::Request),
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::TimedOut && !parting => {
+                Poll::Ready(Waited::TimedOut)
+            }
+            Poll::Ready(_) => Poll::Ready(Waited::Ended),
+            Poll::Pending if shard.stage() >= Stage::Cut => Poll::Ready(Waited::Ended),
             Poll::Pending => Poll::Pending,
         }
     })
@@ -90,14 +128,14 @@ async fn wait_for_request(shard: &Shard, stream: &Stream, connection: &Connectio
 }
 
 /// Reads a request, serves it, and notes what became of it.
-async fn one_request(shard: &Rc<Shard>, client: &Stream, connection: &Connection) -> After {
+async fn one_request(shard: &Rc<Shard>, client: &Stream, connection: &Connection, x: &mut Exchange) -> After {
     let Some((adopted, index)) = connection.listening.plan(shard) else { return After::Close };
     let listener = &adopted.plan.listeners[index as usize];
     let serving = Serving { shard, adopted: &adopted, listener, listener_index: index, client, connection };
-    let mut open = OpenRequest::new(&serving);
-    let after = match read_head(&serving, open.exchange()).await {
+    let mut open = OpenRequest::new(&serving, x);
+    let x = &mut *open.exchange;
+    let after = match read_head(&serving, x).await {
         Ok(true) => {
-            let x = open.exchange();
             let theirs = x.request.find(Known::XRequestId).map(|field| field.value.of(x.request_bytes.bytes()));
             if !theirs.is_some_and(|theirs| x.id.accept(theirs)) {
                 shard.ids.fill(&mut x.id);
@@ -109,7 +147,6 @@ async fn one_request(shard: &Rc<Shard>, client: &Stream, connection: &Connection
             After::Close
         }
         Err(refusal) => {
-            let x = open.exchange();
             shard.ids.fill(&mut x.id);
             pipeline::refuse(&serving, x, refusal).await
         }
@@ -161,25 +198,45 @@ async fn linger(shard: &Shard, stream: &Stream) {
     }
 }
 
-/// A request being served: whatever ends it, a panic too, it is counted, logged and its memory goes back.
-struct OpenRequest<'a> {
-    serving: &'a Serving<'a>,
+/// Memory for exchanges, lent by the shard.
+struct LentExchange<'a> {
+    shard: &'a Shard,
     /// Always there until the drop gives it back.
     exchange: Option<Box<Exchange>>,
+}
+
+impl<'a> LentExchange<'a> {
+    fn new(shard: &'a Shard) -> LentExchange<'a> {
+        LentExchange { shard, exchange: Some(shard.exchange()) }
+    }
+
+    fn get(&mut self) -> &mut Exchange {
+        self.exchange.as_mut().expect("only the drop takes it")
+    }
+}
+
+impl Drop for LentExchange<'_> {
+    fn drop(&mut self) {
+        if let Some(exchange) = self.exchange.take() {
+            self.shard.keep_exchange(exchange);
+        }
+    }
+}
+
+/// A request being served: whatever ends it, a panic too, it is counted, logged and its memory is made ready.
+struct OpenRequest<'a> {
+    serving: &'a Serving<'a>,
+    exchange: &'a mut Exchange,
     finished: bool,
     /// The client ended before its request was whole, which is no request.
     nothing_came: bool,
 }
 
 impl<'a> OpenRequest<'a> {
-    fn new(serving: &'a Serving<'a>) -> OpenRequest<'a> {
+    fn new(serving: &'a Serving<'a>, exchange: &'a mut Exchange) -> OpenRequest<'a> {
         add(&serving.shard.meters.core.requests_open, 1);
-        let exchange = serving.shard.exchange(serving.shard.net.reaped_at());
-        OpenRequest { serving, exchange: Some(exchange), finished: false, nothing_came: false }
-    }
-
-    fn exchange(&mut self) -> &mut Exchange {
-        self.exchange.as_mut().expect("only the drop takes it")
+        exchange.record.started = serving.shard.net.reaped_at();
+        OpenRequest { serving, exchange, finished: false, nothing_came: false }
     }
 }
 
@@ -187,14 +244,13 @@ impl Drop for OpenRequest<'_> {
     fn drop(&mut self) {
         let shard = self.serving.shard;
         sub(&shard.meters.core.requests_open, 1);
-        let Some(mut exchange) = self.exchange.take() else { return };
         if !self.finished {
-            exchange.record.blame(Flag::Panic, "a defect of the gateway ended this request");
+            self.exchange.record.blame(Flag::Panic, "a defect of the gateway ended this request");
         }
         if !self.nothing_came {
-            note(self.serving, &exchange);
+            note(self.serving, self.exchange);
         }
-        shard.keep_exchange(exchange);
+        self.exchange.clear(shard.net.reaped_at());
     }
 }
 

@@ -10,14 +10,43 @@ use ringway_proto::{Known, RequestHead, client_ip, write_decimal, write_field, w
 pub struct Hop<'a> {
     pub mode: Forwarded,
     pub peer: IpAddr,
-    /// `peer` as text, made once per connection: formatting it twice per request would cost a tenth of our own work.
-    pub peer_text: &'a [u8],
+    pub peer_text: &'a PeerText,
     pub local_port: u16,
     pub scheme: &'a str,
     /// `host[:port]` that the client asked for.
     pub host: &'a [u8],
     /// The peer is a trusted proxy.
     pub trusted: bool,
+}
+
+const FOR: &[u8] = b"X-Forwarded-For: ";
+
+/// What all requests of one connection say of their peer. Made once: formatting the address for each request would cost
+/// a tenth of our own work.
+pub struct PeerText {
+    /// The fields for a peer that is no trusted proxy, each with CRLF; the one that begins with its address first.
+    fields: Box<[u8]>,
+    address_len: u8,
+}
+
+impl PeerText {
+    pub fn new(peer: IpAddr, local_port: u16, scheme: &str) -> PeerText {
+        let mut address = Vec::new();
+        write_ip(&mut address, peer);
+        let mut fields = FOR.to_vec();
+        fields.extend_from_slice(&address);
+        fields.extend_from_slice(b"\r\n");
+        write_field(&mut fields, b"X-Forwarded-Proto", scheme.as_bytes());
+        fields.extend_from_slice(b"X-Forwarded-Port: ");
+        write_decimal(&mut fields, local_port.into());
+        fields.extend_from_slice(b"\r\n");
+        write_field(&mut fields, b"X-Real-IP", &address);
+        PeerText { fields: fields.into(), address_len: address.len() as u8 }
+    }
+
+    fn address(&self) -> &[u8] {
+        &self.fields[FOR.len()..FOR.len() + usize::from(self.address_len)]
+    }
 }
 
 /// Who the client is, as far as trusted proxies say.
@@ -46,17 +75,18 @@ pub fn write_hop(out: &mut Vec<u8>, head: &RequestHead, bytes: &[u8], hop: &Hop<
 }
 
 fn write_x_forwarded(out: &mut Vec<u8>, head: &RequestHead, bytes: &[u8], hop: &Hop<'_>, client: IpAddr) {
-    out.extend_from_slice(b"X-Forwarded-For: ");
+    if !hop.trusted {
+        out.extend_from_slice(&hop.peer_text.fields);
+        return write_forwarded_host(out, hop);
+    }
+    out.extend_from_slice(FOR);
     continue_list(out, head, bytes, hop, Known::XForwardedFor);
-    out.extend_from_slice(hop.peer_text);
+    out.extend_from_slice(hop.peer_text.address());
     out.extend_from_slice(b"\r\n");
     // A trusted proxy's own words about the first hop stay (they are copied with the other fields).
-    let said = |known| hop.trusted && head.find(known).is_some();
+    let said = |known| head.find(known).is_some();
     if !said(Known::XForwardedProto) {
         write_field(out, b"X-Forwarded-Proto", hop.scheme.as_bytes());
-    }
-    if !said(Known::XForwardedHost) && !hop.host.is_empty() {
-        write_field(out, b"X-Forwarded-Host", hop.host);
     }
     if !said(Known::XForwardedPort) {
         out.extend_from_slice(b"X-Forwarded-Port: ");
@@ -65,11 +95,22 @@ fn write_x_forwarded(out: &mut Vec<u8>, head: &RequestHead, bytes: &[u8], hop: &
     }
     out.extend_from_slice(b"X-Real-IP: ");
     if client == hop.peer {
-        out.extend_from_slice(hop.peer_text);
+        out.extend_from_slice(hop.peer_text.address());
     } else {
         write_ip(out, client);
     }
     out.extend_from_slice(b"\r\n");
+    if !said(Known::XForwardedHost) {
+        write_forwarded_host(out, hop);
+    }
+}
+
+fn write_forwarded_host(out: &mut Vec<u8>, hop: &Hop<'_>) {
+    if !hop.host.is_empty() {
+        out.extend_from_slice(b"X-Forwarded-Host: ");
+        out.extend_from_slice(hop.host);
+        out.extend_from_slice(b"\r\n");
+    }
 }
 
 fn continue_list(out: &mut Vec<u8>, head: &RequestHead, bytes: &[u8], hop: &Hop<'_>, known: Known) {
@@ -95,8 +136,8 @@ mod tests {
         let mut head = RequestHead::new();
         assert_eq!(head.parse(request.as_bytes(), &limits), Ok(Progress::Complete));
         let peer: IpAddr = "10.0.0.9".parse().unwrap();
-        let hop =
-            Hop { mode, peer, peer_text: b"10.0.0.9", local_port: 8080, scheme: "http", host: b"a.test:81", trusted };
+        let peer_text = &PeerText::new(peer, 8080, "http");
+        let hop = Hop { mode, peer, peer_text, local_port: 8080, scheme: "http", host: b"a.test:81", trusted };
         let client = client_address(&head, request.as_bytes(), peer, |ip| trusted && ip == peer);
         let mut out = Vec::new();
         write_hop(&mut out, &head, request.as_bytes(), &hop, client);
@@ -110,8 +151,8 @@ mod tests {
     fn a_stranger_is_not_believed() {
         assert_eq!(
             written(SPOOFED, Forwarded::Both, false),
-            "X-Forwarded-For: 10.0.0.9\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: a.test:81\r\n\
-             X-Forwarded-Port: 8080\r\nX-Real-IP: 10.0.0.9\r\nForwarded: for=10.0.0.9;proto=http;host=\"a.test:81\"\r\n"
+            "X-Forwarded-For: 10.0.0.9\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Port: 8080\r\nX-Real-IP: 10.0.0.9\r\n\
+             X-Forwarded-Host: a.test:81\r\nForwarded: for=10.0.0.9;proto=http;host=\"a.test:81\"\r\n"
         );
         assert_eq!(written(SPOOFED, Forwarded::Off, false), "");
     }
@@ -119,7 +160,7 @@ mod tests {
     #[test]
     fn a_trusted_proxys_chain_goes_on() {
         let out = written(SPOOFED, Forwarded::Both, true);
-        assert!(out.starts_with("X-Forwarded-For: 1.1.1.1, 2.2.2.2, 10.0.0.9\r\nX-Forwarded-Host"), "{out}");
+        assert!(out.starts_with("X-Forwarded-For: 1.1.1.1, 2.2.2.2, 10.0.0.9\r\nX-Forwarded-Port"), "{out}");
         assert!(out.contains("X-Real-IP: 2.2.2.2\r\n"), "{out}");
         assert!(out.contains("Forwarded: for=3.3.3.3, for=10.0.0.9;proto=http"), "{out}");
     }

@@ -26,13 +26,11 @@ pub fn write_request_head(out: &mut Vec<u8>, head: &RequestHead, bytes: &[u8], s
     out.extend_from_slice(head.method_span.of(bytes));
     out.push(b' ');
     write_target(out, head, bytes, say.path);
-    out.extend_from_slice(b" HTTP/1.1\r\n");
-    write_field(out, b"Host", say.edits.replacement("host").map_or(say.host, str::as_bytes));
-    for field in &head.fields {
-        if passes_to_origin(field, head, say) && !dropped(say.edits, field, bytes) {
-            write_as_received(out, field, bytes);
-        }
-    }
+    out.extend_from_slice(b" HTTP/1.1\r\nHost: ");
+    out.extend_from_slice(say.edits.replacement("host").map_or(say.host, str::as_bytes));
+    out.extend_from_slice(b"\r\n");
+    let passes = |field: &Field| passes_to_origin(field, head, say) && !dropped(say.edits, field, bytes);
+    write_fields(out, &head.fields, bytes, passes);
     match head.body {
         Body::Length(length) => write_length(out, length),
         Body::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
@@ -60,9 +58,15 @@ pub fn write_request_head(out: &mut Vec<u8>, head: &RequestHead, bytes: &[u8], s
     if !say.stripped.is_empty() {
         write_field(out, b"X-Forwarded-Prefix", say.stripped);
     }
-    write_field(out, b"X-Request-ID", say.request_id);
-    write_edits(out, say.edits);
-    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(b"X-Request-ID: ");
+    out.extend_from_slice(say.request_id);
+    if say.edits.is_empty() {
+        out.extend_from_slice(b"\r\n\r\n");
+    } else {
+        out.extend_from_slice(b"\r\n");
+        write_edits(out, say.edits);
+        out.extend_from_slice(b"\r\n");
+    }
 }
 
 /// `Max-Forwards` of a request (RFC 9110 7.6.2), if it has a valid one.
@@ -109,15 +113,39 @@ fn dropped(edits: &HeaderEdits<'_>, field: &Field, bytes: &[u8]) -> bool {
     !edits.is_empty() && edits.drops(field.name.of(bytes))
 }
 
-/// `name: value` CRLF; in one copy if it was received like that.
-fn write_as_received(out: &mut Vec<u8>, field: &Field, bytes: &[u8]) {
-    let (name, value) = (field.name, field.value);
-    if value.start == name.end + 2 && bytes[usize::from(name.end) + 1] == b' ' {
-        out.extend_from_slice(&bytes[usize::from(name.start)..usize::from(value.end)]);
-        out.extend_from_slice(b"\r\n");
-    } else {
-        write_field(out, name.of(bytes), value.of(bytes));
+/// Writes those of `fields` that pass. What stood together in the head that was received is copied together: most heads
+/// pass in one or two copies.
+#[inline]
+fn write_fields(out: &mut Vec<u8>, fields: &[Field], bytes: &[u8], mut passes: impl FnMut(&Field) -> bool) {
+    // Lines that pass and have not been copied yet.
+    let (mut from, mut to) = (0, 0);
+    for field in fields {
+        if !passes(field) {
+            continue;
+        }
+        let start = usize::from(field.name.start);
+        match line_end(field, bytes) {
+            Some(end) if start == to => to = end,
+            Some(end) => {
+                out.extend_from_slice(&bytes[from..to]);
+                (from, to) = (start, end);
+            }
+            None => {
+                out.extend_from_slice(&bytes[from..to]);
+                (from, to) = (0, 0);
+                write_field(out, field.name.of(bytes), field.value.of(bytes));
+            }
+        }
     }
+    out.extend_from_slice(&bytes[from..to]);
+}
+
+/// Where the line after `field` begins, if this one was received as we write it: `name: value` CRLF.
+#[inline]
+fn line_end(field: &Field, bytes: &[u8]) -> Option<usize> {
+    let (name_end, end) = (usize::from(field.name.end), usize::from(field.value.end));
+    let plain = usize::from(field.value.start) == name_end + 2 && bytes[name_end + 1] == b' ' && bytes[end] == b'\r';
+    plain.then_some(end + 2)
 }
 
 fn write_length(out: &mut Vec<u8>, length: u64) {
@@ -157,12 +185,10 @@ pub struct AnswerHead<'a, 'p> {
 pub fn write_answer_head(out: &mut Vec<u8>, head: &ResponseHead, bytes: &[u8], say: &AnswerHead<'_, '_>) {
     write_status(out, head, bytes);
     let mut dated = false;
-    for field in &head.fields {
+    write_fields(out, &head.fields, bytes, |field| {
         dated |= field.known == Known::Date;
-        if passes_to_client(field, head, say) && !dropped(say.edits, field, bytes) {
-            write_as_received(out, field, bytes);
-        }
-    }
+        passes_to_client(field, head, say) && !dropped(say.edits, field, bytes)
+    });
     if !dated {
         write_field(out, b"Date", say.date);
     }
@@ -181,12 +207,10 @@ pub fn write_answer_head(out: &mut Vec<u8>, head: &ResponseHead, bytes: &[u8], s
 /// Writes a 1xx head: what an interim answer says is for this client alone.
 pub fn write_interim_head(out: &mut Vec<u8>, head: &ResponseHead, bytes: &[u8]) {
     write_status(out, head, bytes);
-    for field in &head.fields {
-        let framing = matches!(field.known, Known::ContentLength) || field.known.hop_by_hop();
-        if !framing && !field.nominated && !field.twin {
-            write_as_received(out, field, bytes);
-        }
-    }
+    write_fields(out, &head.fields, bytes, |field| {
+        let framing = field.known == Known::ContentLength || field.known.hop_by_hop();
+        !framing && !field.nominated && !field.twin
+    });
     out.extend_from_slice(b"\r\n");
 }
 
@@ -200,9 +224,9 @@ pub fn write_connection(out: &mut Vec<u8>, client: Version, keep_alive: bool) {
 }
 
 fn write_status(out: &mut Vec<u8>, head: &ResponseHead, bytes: &[u8]) {
-    out.extend_from_slice(b"HTTP/1.1 ");
-    out.extend_from_slice(&status_digits(head.status));
-    out.push(b' ');
+    let mut start = *b"HTTP/1.1 000 ";
+    start[9..12].copy_from_slice(&status_digits(head.status));
+    out.extend_from_slice(&start);
     out.extend_from_slice(head.reason.of(bytes));
     out.extend_from_slice(b"\r\n");
 }

@@ -15,7 +15,7 @@ use std::rc::Rc;
 
 pub use body::{BodyError, BodyReader};
 pub use edits::{HeaderEdit, HeaderEdits};
-pub use forwarded::{Hop, client_address, write_hop};
+pub use forwarded::{Hop, PeerText, client_address, write_hop};
 pub use head::{
     AnswerHead, Forwarding, max_forwards, write_answer_head, write_connection, write_interim_head, write_request_head,
 };

@@ -185,10 +185,15 @@ impl Epoll {
     pub fn send(&self, net: &Net, socket: &Socket, tx: &mut Tx) {
         let Some(mut op) = tx.op.take() else { return };
         while op.load() {
-            op.prepare();
-            // SAFETY: `prepare` has just pointed the message at bytes that `op` owns.
-            let sent =
-                unsafe { libc::sendmsg(socket.fd, &raw const op.message, libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT) };
+            let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
+            let sent = if op.prepare() {
+                let vector = op.vectors[0];
+                // SAFETY: `prepare` has just pointed the vector at bytes that `op` owns.
+                unsafe { libc::send(socket.fd, vector.iov_base, vector.iov_len, flags) }
+            } else {
+                // SAFETY: `prepare` has just pointed the message at bytes that `op` owns.
+                unsafe { libc::sendmsg(socket.fd, &raw const op.message, flags) }
+            };
             if sent >= 0 {
                 tx.queued_bytes = tx.queued_bytes.saturating_sub(sent as usize);
                 op.taken(sent as usize, &net.buffers);

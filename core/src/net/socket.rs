@@ -77,11 +77,10 @@ pub(super) enum Piece {
 
 /// The memory of one send: what the kernel reads while it is in flight.
 pub(super) struct SendOp {
-    /// In flight; the first `skip` bytes have been taken.
-    pub now: Vec<Piece>,
-    pub skip: usize,
-    /// For the next send.
-    pub next: VecDeque<Piece>,
+    /// Everything to be sent, in order. The first `loaded` are in flight, of which `skip` bytes have been taken.
+    pieces: VecDeque<Piece>,
+    loaded: usize,
+    skip: usize,
     pub vectors: [libc::iovec; PIECES_PER_SEND_MAX],
     pub message: libc::msghdr,
     pub connect: Option<socket2::SockAddr>,
@@ -100,9 +99,9 @@ impl Piece {
 impl SendOp {
     pub fn new() -> Box<SendOp> {
         Box::new(SendOp {
-            now: Vec::with_capacity(PIECES_PER_SEND_MAX),
+            pieces: VecDeque::with_capacity(PIECES_PER_SEND_MAX),
+            loaded: 0,
             skip: 0,
-            next: VecDeque::with_capacity(PIECES_PER_SEND_MAX),
             vectors: [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; PIECES_PER_SEND_MAX],
             // SAFETY: all zeroes is a valid msghdr: null pointers with zero lengths.
             message: unsafe { std::mem::zeroed() },
@@ -110,21 +109,23 @@ impl SendOp {
         })
     }
 
-    /// Moves what waits into `now`; false when nothing is left to send.
-    pub fn load(&mut self) -> bool {
-        if self.now.is_empty() {
-            let count = self.next.len().min(PIECES_PER_SEND_MAX);
-            self.now.extend(self.next.drain(..count));
-            self.skip = 0;
-        }
-        !self.now.is_empty()
+    pub fn push(&mut self, piece: Piece) {
+        self.pieces.push_back(piece);
     }
 
-    /// Points `message` at what is left of `now`; true if one vector is enough (`vectors[0]`).
+    /// Chooses what goes next; false when nothing is left to send.
+    pub fn load(&mut self) -> bool {
+        if self.loaded == 0 {
+            self.loaded = self.pieces.len().min(PIECES_PER_SEND_MAX);
+        }
+        self.loaded > 0
+    }
+
+    /// Points `message` at what is left of the loaded pieces; true if one vector is enough (`vectors[0]`).
     pub fn prepare(&mut self) -> bool {
         let mut skip = self.skip;
         let mut count = 0;
-        for piece in &self.now {
+        for piece in self.pieces.iter().take(self.loaded) {
             let bytes = piece.bytes();
             if skip >= bytes.len() {
                 skip -= bytes.len();
@@ -140,31 +141,30 @@ impl SendOp {
         count == 1
     }
 
-    /// Notes that the kernel took `sent` bytes; true when all of `now` is gone (and its buffers are returned).
+    /// Notes that the kernel took `sent` bytes; true when all that was loaded is gone (and its buffers are returned).
     pub fn taken(&mut self, sent: usize, buffers: &Buffers) -> bool {
         self.skip += sent;
-        let total: usize = self.now.iter().map(|piece| piece.bytes().len()).sum();
+        let total: usize = self.pieces.iter().take(self.loaded).map(|piece| piece.bytes().len()).sum();
         if self.skip < total {
             return false;
         }
-        self.discard(buffers);
+        self.discard(self.loaded, buffers);
         true
     }
 
-    /// Returns the buffers of `now`.
-    pub fn discard(&mut self, buffers: &Buffers) {
+    /// Returns the buffers of everything that is left.
+    pub fn discard_all(&mut self, buffers: &Buffers) {
+        self.discard(self.pieces.len(), buffers);
+    }
+
+    fn discard(&mut self, count: usize, buffers: &Buffers) {
+        self.loaded = 0;
         self.skip = 0;
-        for piece in self.now.drain(..) {
-            if let Piece::Buffer(buffer) = piece {
+        for _ in 0..count {
+            if let Some(Piece::Buffer(buffer)) = self.pieces.pop_front() {
                 buffers.give_back(buffer);
             }
         }
-    }
-
-    pub fn discard_all(&mut self, buffers: &Buffers) {
-        self.discard(buffers);
-        self.now.extend(self.next.drain(..));
-        self.discard(buffers);
     }
 }
 

@@ -174,7 +174,7 @@ impl Stream {
     fn queue(&self, piece: Piece) {
         let mut tx = self.socket.tx.borrow_mut();
         tx.queued_bytes += piece.bytes().len();
-        tx.op.get_or_insert_with(|| self.net.take_send_op()).next.push_back(piece);
+        tx.op.get_or_insert_with(|| self.net.take_send_op()).push(piece);
     }
 
     /// Hands what is queued to the kernel with the next turn; does not wait.

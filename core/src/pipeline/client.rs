@@ -4,8 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use ringway_proto::write_ip;
-
+use crate::exchange::PeerText;
 use crate::shard::{Adopted, Shard};
 use crate::upstream::Lease;
 
@@ -40,11 +39,13 @@ impl Listening {
     }
 }
 
+/// What clients speak to us.
+pub(super) const SCHEME: &str = "http";
+
 /// A client's connection.
 pub struct Connection {
     pub peer: SocketAddr,
-    /// The peer's address as it stands in `X-Forwarded-For`.
-    pub peer_text: Box<[u8]>,
+    pub peer_text: PeerText,
     pub local_port: u16,
     pub listening: Rc<Listening>,
     /// Requests served so far.
@@ -53,9 +54,8 @@ pub struct Connection {
 
 impl Connection {
     pub fn new(peer: SocketAddr, local_port: u16, listening: Rc<Listening>) -> Connection {
-        let mut peer_text = Vec::new();
-        write_ip(&mut peer_text, peer.ip());
-        Connection { peer, peer_text: peer_text.into(), local_port, listening, requests: Cell::new(0) }
+        let peer_text = PeerText::new(peer.ip(), local_port, SCHEME);
+        Connection { peer, peer_text, local_port, listening, requests: Cell::new(0) }
     }
 }
 

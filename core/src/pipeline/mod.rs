@@ -76,7 +76,6 @@ pub async fn handle(serving: &Serving<'_>, x: &mut Exchange) -> After {
     for filter in &rule.filters {
         filter.on_request(&mut edit);
     }
-    let (edits, stripped) = (edit.headers, edit.stripped);
     let mut answer_edits = HeaderEdits::default();
     for filter in rule.filters.iter().rev() {
         filter.on_answer(&mut answer_edits);
@@ -87,16 +86,17 @@ pub async fn handle(serving: &Serving<'_>, x: &mut Exchange) -> After {
         ActionPlan::Forward(cluster) => {
             x.record.cluster = Some(*cluster);
             let origin = origin(serving, rule, *cluster);
-            let upload = match upload(serving, rule, x) {
+            let mut upload = match upload(serving, rule, x) {
                 Ok(upload) => upload,
                 Err(refusal) => return refuse(serving, x, refusal).await,
             };
+            let (edits, stripped) = (&edit.headers, edit.stripped);
             let head = |out: &mut Vec<u8>, x: &Exchange, endpoint: &Endpoint| {
-                write_head(out, x, serving, origin.plan.host_for(&endpoint.label), &edits, stripped);
+                write_head(out, x, serving, origin.plan.host_for(&endpoint.label), edits, stripped);
             };
             x.body_taken = true;
-            match origin.open(serving.client, x, upload, head).await {
-                Ok(attempt) => relay::answer(serving, x, &origin, attempt, &answer_edits).await,
+            match origin.open(serving.client, x, &mut upload, head).await {
+                Ok(lease) => relay::answer(serving, x, &origin, lease, &mut upload, &answer_edits).await,
                 Err(refusal) => refuse(serving, x, refusal).await,
             }
         }
@@ -200,7 +200,7 @@ fn write_head(
         peer: serving.connection.peer.ip(),
         peer_text: &serving.connection.peer_text,
         local_port: serving.connection.local_port,
-        scheme: "http",
+        scheme: client::SCHEME,
         host: authority,
         trusted,
     };

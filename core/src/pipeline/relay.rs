@@ -12,7 +12,7 @@ use crate::exchange::{
 };
 use crate::net::Stream;
 use crate::observe::{Flag, Source};
-use crate::upstream::{Attempt, Origin, blame_for};
+use crate::upstream::{Lease, Origin, blame_for};
 
 /// A body up to here is copied behind its head and goes out in one plain send, which costs less than a vectored one.
 const COPIED_BODY_BYTES_MAX: u64 = 4 * 1024;
@@ -24,21 +24,21 @@ enum Broken {
     Client(Flag, Cow<'static, str>),
 }
 
-/// Sends the answer whose head is in the exchange.
+/// Sends the answer whose head is in the exchange. The request's body may still be on its way (`upload`).
 pub async fn answer(
     serving: &Serving<'_>,
     x: &mut Exchange,
     origin: &Origin<'_>,
-    attempt: Attempt,
+    lease: Lease,
+    upload: &mut Pump,
     edits: &HeaderEdits<'_>,
 ) -> After {
-    let Attempt { lease, mut upload } = attempt;
     x.record.status = x.answer.status;
     x.record.source = Source::Origin;
     if x.answer.status == 101 {
         return switch_protocols(serving, x, lease, edits).await;
     }
-    if upload.is_moving() && gives_up_upload(x, &upload) {
+    if upload.is_moving() && gives_up_upload(x, upload) {
         upload.stop();
     }
     let framing = client_framing(x);
@@ -65,7 +65,7 @@ pub async fn answer(
     if !download.is_done() || upload.is_moving() {
         let began = serving.shard.net.now();
         let moved = poll_fn(|cx| {
-            poll_bodies(cx, serving.client, lease.stream(), &mut upload, &mut download, serving.shard.net.buffers())
+            poll_bodies(cx, serving.client, lease.stream(), upload, &mut download, serving.shard.net.buffers())
         })
         .await;
         let waited = serving.shard.net.reaped_at().saturating_duration_since(began);
@@ -169,7 +169,7 @@ fn client_flag(error: &std::io::Error) -> Flag {
 async fn switch_protocols(
     serving: &Serving<'_>,
     x: &mut Exchange,
-    lease: crate::upstream::Lease,
+    lease: Lease,
     edits: &HeaderEdits<'_>,
 ) -> After {
     let mut out = serving.shard.net.buffers().send_buffer();

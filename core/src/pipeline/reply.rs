@@ -84,7 +84,7 @@ fn write_location(out: &mut Vec<u8>, serving: &Serving<'_>, x: &Exchange, templa
         let (name, after) = after.split_once('}').unwrap_or((after, ""));
         rest = after;
         match name {
-            "scheme" => out.extend_from_slice(b"http"),
+            "scheme" => out.extend_from_slice(super::client::SCHEME.as_bytes()),
             "host" => out.extend_from_slice(x.request.authority.of(bytes)),
             "path" => out.extend_from_slice(&x.path.bytes),
             "query" => out.extend_from_slice(x.request.target.query.map_or(b"", |query| query.of(bytes))),

@@ -34,13 +34,6 @@ pub struct Origin<'a> {
     pub until_ms: u64,
 }
 
-/// A request that its origin has begun to answer: the head is in the exchange.
-pub struct Attempt {
-    pub lease: Lease,
-    /// The request's body; it may still be on its way.
-    pub upload: Pump,
-}
-
 /// Why an attempt brought no answer.
 struct Failure {
     refusal: Refusal,
@@ -49,7 +42,8 @@ struct Failure {
 }
 
 impl Origin<'_> {
-    /// Sends the request and waits for the head of its answer.
+    /// Sends the request and waits until the head of its answer is in the exchange; the request's body may then still be
+    /// on its way.
     ///
     /// # Errors
     /// What the client is told instead.
@@ -57,9 +51,9 @@ impl Origin<'_> {
         &self,
         client: &Stream,
         x: &mut Exchange,
-        mut upload: Pump,
+        upload: &mut Pump,
         write_head: impl Fn(&mut Vec<u8>, &Exchange, &Endpoint),
-    ) -> Result<Attempt, Refusal> {
+    ) -> Result<Lease, Refusal> {
         let no_endpoint = || Refusal::new(Flag::NoHealthyOrigin, "the cluster has no endpoint");
         let endpoint = self.state.choose(self.plan).ok_or_else(no_endpoint)?;
         loop {
@@ -71,11 +65,11 @@ impl Origin<'_> {
             lease.stream().start();
             let sent = self.net.now();
             self.expect_answer(lease.stream());
-            let outcome = poll_fn(|cx| self.poll_answer(cx, client, lease.stream(), x, &mut upload)).await;
+            let outcome = poll_fn(|cx| self.poll_answer(cx, client, lease.stream(), x, upload)).await;
             x.record.origin_wait_ns += self.net.reaped_at().saturating_duration_since(sent).as_nanos() as u64;
             match outcome {
-                Ok(()) => return Ok(Attempt { lease, upload }),
-                Err(failure) if failure.silent_end && self.may_resend(x, &upload) => {
+                Ok(()) => return Ok(lease),
+                Err(failure) if failure.silent_end && self.may_resend(x, upload) => {
                     add(&self.meters.core.retries, 1);
                     x.clear_answer();
                     upload.resume();

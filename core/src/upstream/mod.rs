@@ -10,7 +10,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 pub use cluster::{ClusterPlan, EndpointPlan};
-pub use forward::{Attempt, Origin, blame_for};
+pub use forward::{Origin, blame_for};
 pub use pool::{ConnectError, Endpoint, Lease, PoolShare};
 
 use crate::observe::Meters;
