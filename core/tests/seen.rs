@@ -254,6 +254,23 @@ fn a_foul_request_is_logged_too() {
     assert_eq!(gateway.wait_log(1)[0].status(), 400);
 }
 
+/// The memory of one exchange serves the next: what a refused head left unsaid must not be read from the one before it.
+#[test]
+fn a_refused_head_is_not_logged_as_the_request_before_it() {
+    let origin = Origin::saying("x");
+    let gateway = Gateway::start(&site(&origin));
+    let mut client = gateway.client();
+    let long = "s".repeat(500);
+    client.send(request("GET", &format!("/users/{long}"), "", b""));
+    assert_eq!(client.response().status, 200);
+    client.send("?\r\n\r\n");
+    assert_eq!(client.response().status, 400);
+    let lines = gateway.wait_log(2);
+    assert!(lines[0].path().ends_with(&long[..100]), "{}", lines[0].path());
+    assert_eq!((lines[1].status(), lines[1].path().as_str(), lines[1].text(names::LOG_METHOD).as_str()), (400, "", ""));
+    assert_eq!(gateway.metrics().count("ringway_core_panics_total", &[]), 0);
+}
+
 #[test]
 fn secrets_are_redacted_by_default() {
     let origin = Origin::saying("x");

@@ -153,7 +153,12 @@ fn the_control_socket_is_its_owners_alone() {
 #[test]
 fn a_busy_port_names_who_holds_it() {
     let port = Port::lease();
-    let _holder = TcpListener::bind(port.address()).expect("hold the port");
+    // A process that another test is starting may still have the lease's own socket for a moment.
+    let mut holder = None;
+    wait_until("the port to be held", SOON, || {
+        holder = TcpListener::bind(port.address()).ok();
+        holder.is_some()
+    });
     let mut gateway = Gateway::with(&document(&port)).spawn();
     let status = gateway.wait_exit(SOON).expect("an end");
     assert_eq!(status.code(), Some(1), "{}", gateway.output());

@@ -1,6 +1,7 @@
 //! The cases of a side-by-side run: what is asked, by how many connections, of whom.
 
 use crate::clients::{LOCAL_PATH, Mode};
+use crate::trial::Asked;
 
 #[derive(Debug, PartialEq, Eq)]
 pub struct Case {
@@ -9,6 +10,8 @@ pub struct Case {
     pub path: &'static str,
     pub mode: Mode,
     pub connections: usize,
+    /// The gateway shares its core with a spinning thread, since the load would not fill it (`ballast`).
+    pub ballast: bool,
     /// The only arms that take part, if not all that can.
     pub only: Option<&'static [&'static str]>,
 }
@@ -18,13 +21,18 @@ impl Case {
         CASES.iter().find(|case| case.name == name)
     }
 
+    pub fn asked(&self) -> Asked {
+        let Case { path, mode, connections, ballast, .. } = *self;
+        Asked::Closed { path, mode, connections, ballast }
+    }
+
     pub fn is_local(&self) -> bool {
         self.path == LOCAL_PATH
     }
 }
 
 const fn plain(name: &'static str, title: &'static str, path: &'static str, connections: usize) -> Case {
-    Case { name, title, path, mode: Mode::KeepAlive, connections, only: None }
+    Case { name, title, path, mode: Mode::KeepAlive, connections, ballast: false, only: None }
 }
 
 pub const CASES: &[Case] = &[
@@ -38,6 +46,7 @@ pub const CASES: &[Case] = &[
     plain("plain-100k-512", "100 KiB answers, 512 keep-alive connections", "/b100k", 512),
     Case {
         mode: Mode::Close,
+        ballast: true,
         ..plain("close-100b-64", "100 B answers, a connection per request, 64 at once", "/b100", 64)
     },
     plain("fixed-100b-64", "100 B answered by the gateway itself, 64 keep-alive connections", LOCAL_PATH, 64),

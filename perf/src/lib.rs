@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::time::Duration;
 
+pub mod ballast;
 pub mod bars;
 pub mod calib;
 pub mod case;

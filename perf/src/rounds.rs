@@ -32,7 +32,7 @@ impl Rounds {
         let mut trials = Vec::new();
         for round in 0..self.rounds + self.extra_rounds_max {
             for case in &self.cases {
-                let asked = Asked::Closed { path: case.path, mode: case.mode, connections: case.connections };
+                let asked = case.asked();
                 let peers = self.in_turn(round).filter(|peer| peer.takes_part_in(case));
                 let peers: Vec<&Peer> = match round < self.rounds {
                     true => peers.collect(),
@@ -111,7 +111,7 @@ impl Rounds {
     /// one run each.
     fn capacity(&self, bench: &mut Bench, trials: &[Trial]) -> Option<f64> {
         let case = CASES.iter().find(|case| case.name == CAPACITY_CASE)?;
-        let asked = Asked::Closed { path: case.path, mode: case.mode, connections: case.connections };
+        let asked = case.asked();
         let of_arm = |peer: &Peer, bench: &mut Bench| {
             let runs = of(trials, CAPACITY_CASE, peer.name);
             let qps = |fit: fn(&Trial) -> bool| {

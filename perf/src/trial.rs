@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 
+use crate::ballast::Ballast;
 use crate::calib;
 use crate::clients::Mode;
 use crate::latency::LoadReport;
@@ -32,7 +33,7 @@ const PORT_LAST: u16 = 24_990;
 /// What the load is to do.
 #[derive(Clone, Debug)]
 pub enum Asked {
-    Closed { path: &'static str, mode: Mode, connections: usize },
+    Closed { path: &'static str, mode: Mode, connections: usize, ballast: bool },
     Open { path: &'static str, connections: usize, rate: f64 },
 }
 
@@ -55,7 +56,8 @@ pub struct Trial {
     pub us_per_request: f64,
     pub user_us: f64,
     pub system_us: f64,
-    /// Shares of the measured time, 0 to 1.
+    /// Shares of the measured time, 0 to 1. Beside a ballast, `gateway_core_busy` is the share in which the gateway ran or
+    /// was ready to run: the core itself is never idle.
     pub gateway_busy: f64,
     pub gateway_core_busy: f64,
     pub load_core_busy: f64,
@@ -140,13 +142,16 @@ impl Bench {
     fn measure(&self, peer: Option<&Peer>, ports: Ports, asked: &Asked, times: Times) -> io::Result<Trial> {
         let gateway = peer.map(|peer| Gateway::start(peer, &self.programs, ports, &self.scratch)).transpose()?;
         let calib_before = calib::measure(GATEWAY_CORE)?;
+        let with_ballast = matches!(asked, Asked::Closed { ballast: true, .. });
+        let ballast = with_ballast.then(|| Ballast::start(GATEWAY_CORE)).transpose()?;
         let mut load = Load::start(&self.programs.perf, ports, asked, times)?;
         load.wait_for_measuring()?;
         let gateway_pids = gateway.as_ref().map(|gateway| tree(gateway.pid())).unwrap_or_default();
         let load_pids = [load.pid()];
-        let before = Reading::take(&gateway_pids, &load_pids)?;
+        let before = Reading::take(&gateway_pids, &load_pids, ballast.as_ref())?;
         let report = load.wait_for_report()?;
-        let after = Reading::take(&gateway_pids, &load_pids)?;
+        let after = Reading::take(&gateway_pids, &load_pids, ballast.as_ref())?;
+        drop(ballast);
         if let Some(mut gateway) = gateway
             && let Some(why) = gateway.death()
         {
@@ -163,13 +168,16 @@ struct Reading {
     at: Instant,
     gateway: ProcessUse,
     load: ProcessUse,
+    /// Run time of the ballast, if there is one, in seconds.
+    ballast_s: Option<f64>,
     gateway_core: CoreUse,
     load_core: CoreUse,
 }
 
 impl Reading {
-    fn take(gateway: &[Pid], load: &[Pid]) -> io::Result<Self> {
+    fn take(gateway: &[Pid], load: &[Pid], ballast: Option<&Ballast>) -> io::Result<Self> {
         Ok(Self {
+            ballast_s: ballast.map(Ballast::run_s),
             gateway: of_processes(gateway),
             gateway_core: CoreUse::read(GATEWAY_CORE)?,
             load: of_processes(load),
@@ -193,15 +201,21 @@ impl Window {
         let (gateway_core_s, gateway_steal_s) = busy(before.gateway_core, after.gateway_core, wall_s);
         let (load_core_s, load_steal_s) = busy(before.load_core, after.load_core, wall_s);
         let load_run_s = after.load.run_s - before.load.run_s;
+        let ballast_s = before.ballast_s.zip(after.ballast_s).map(|(before, after)| after - before);
+        let gateway_core_busy = match ballast_s {
+            None => gateway_core_s / (wall_s - gateway_steal_s),
+            Some(_) => ((run_s + after.gateway.ready_s - before.gateway.ready_s) / wall_s).min(1.0),
+        };
+        let foreign_s = gateway_core_s - run_s - ballast_s.unwrap_or(0.0);
         Trial {
             us_per_request: Self::us_per_request(run_s, gateway_core_s, requests),
             user_us: (after.gateway.user_s - before.gateway.user_s) / requests * 1e6,
             system_us: (after.gateway.system_s - before.gateway.system_s) / requests * 1e6,
             gateway_busy: run_s / wall_s,
-            gateway_core_busy: gateway_core_s / (wall_s - gateway_steal_s),
+            gateway_core_busy,
             load_core_busy: load_core_s / (wall_s - load_steal_s),
             steal: (gateway_steal_s + load_steal_s) / wall_s,
-            foreign: (gateway_core_s - run_s).max(load_core_s - load_run_s).max(0.0) / wall_s,
+            foreign: foreign_s.max(load_core_s - load_run_s).max(0.0) / wall_s,
             calib_ns,
             resident_mb: after.gateway.resident_bytes as f64 / 1e6,
             rate: match asked {

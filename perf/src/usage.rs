@@ -15,6 +15,8 @@ fn ticks_per_second() -> f64 {
 pub struct ProcessUse {
     /// Run time of every thread, in seconds, from the scheduler (exact, but includes what the hypervisor stole).
     pub run_s: f64,
+    /// Time that its threads were ready to run and waited for a core, in seconds.
+    pub ready_s: f64,
     /// User and system time, in seconds, sampled by the clock tick: good for their proportion only.
     pub user_s: f64,
     pub system_s: f64,
@@ -65,7 +67,10 @@ pub fn tree(root: Pid) -> Vec<Pid> {
 pub fn of_processes(pids: &[Pid]) -> ProcessUse {
     let mut sum = ProcessUse::default();
     for pid in pids.iter().map(|pid| pid.as_raw_nonzero().get()) {
-        sum.run_s += threads_run_ns(pid) as f64 / 1e9;
+        for thread in threads(pid) {
+            sum.run_s += thread.run_s;
+            sum.ready_s += thread.ready_s;
+        }
         let Some(stat) = Stat::read(pid) else { continue };
         sum.user_s += stat.field(14).unwrap_or(0) as f64 / ticks_per_second();
         sum.system_s += stat.field(15).unwrap_or(0) as f64 / ticks_per_second();
@@ -74,14 +79,28 @@ pub fn of_processes(pids: &[Pid]) -> ProcessUse {
     sum
 }
 
-fn threads_run_ns(pid: i32) -> u64 {
+/// What the scheduler says of one thread (Documentation/scheduler/sched-stats.rst).
+struct ThreadUse {
+    run_s: f64,
+    ready_s: f64,
+}
+
+impl ThreadUse {
+    fn parse(schedstat: &str) -> Option<Self> {
+        let mut seconds = schedstat.split(' ').map(|field| field.trim().parse::<u64>().ok().map(|ns| ns as f64 / 1e9));
+        Some(Self { run_s: seconds.next()??, ready_s: seconds.next()?? })
+    }
+}
+
+fn threads(pid: i32) -> impl Iterator<Item = ThreadUse> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    tasks
-        .filter_map(|task| {
-            let schedstat = fs::read_to_string(task.path().join("schedstat")).ok()?;
-            schedstat.split(' ').next()?.parse::<u64>().ok()
-        })
-        .sum()
+    tasks.filter_map(|task| ThreadUse::parse(&fs::read_to_string(task.path().join("schedstat")).ok()?))
+}
+
+/// Run time of one thread of this process, in seconds.
+pub fn thread_run_s(tid: Pid) -> f64 {
+    let text = fs::read_to_string(format!("/proc/self/task/{}/schedstat", tid.as_raw_nonzero()));
+    text.ok().and_then(|text| ThreadUse::parse(&text)).map_or(0.0, |thread| thread.run_s)
 }
 
 /// The fields of /proc/PID/stat by the numbers of man 5 proc.

@@ -185,7 +185,7 @@ impl Epoll {
     pub fn send(&self, net: &Net, socket: &Socket, tx: &mut Tx) {
         let Some(mut op) = tx.op.take() else { return };
         while op.load() {
-            let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
+            let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT | if tx.last { libc::MSG_MORE } else { 0 };
             let sent = if op.prepare() {
                 let vector = op.vectors[0];
                 // SAFETY: `prepare` has just pointed the vector at bytes that `op` owns.

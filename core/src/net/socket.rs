@@ -66,6 +66,8 @@ pub(super) struct Tx {
     pub waker: Option<Waker>,
     /// A connect is under way; sends wait for it.
     pub connecting: bool,
+    /// The end of our side follows at once: the kernel may put it into the same segment.
+    pub last: bool,
 }
 
 /// Bytes to be sent, owned until the kernel has taken them.

@@ -222,11 +222,11 @@ impl Uring {
             return;
         }
         tx.in_flight = true;
-        self.submit_send(socket, op);
+        self.submit_send(socket, op, tx.last);
     }
 
-    fn submit_send(&self, socket: &Socket, op: &mut SendOp) {
-        let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
+    fn submit_send(&self, socket: &Socket, op: &mut SendOp, last: bool) {
+        let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL | if last { libc::MSG_MORE } else { 0 };
         let entry = if op.prepare() {
             let vector = op.vectors[0];
             opcode::Send::new(Fd(socket.fd), vector.iov_base.cast_const().cast(), vector.iov_len as u32)
@@ -270,7 +270,19 @@ impl Uring {
     }
 
     pub fn close_socket(&self, _net: &Net, socket: &Socket) {
-        self.close_descriptor(socket.fd, socket.in_flight.get() > 0);
+        let others = socket.in_flight.get() - u32::from(socket.rx.borrow().armed);
+        if others > 0 {
+            self.cancel(socket.fd);
+        } else if socket.in_flight.get() > 0 {
+            // By its number, which the kernel finds at once: to cancel by descriptor it looks through all operations.
+            self.cancel_recv(socket);
+        }
+        self.close(socket.fd);
+    }
+
+    fn cancel_recv(&self, socket: &Socket) {
+        let entry = opcode::AsyncCancel::new(pack(Op::Recv, socket.key.get())).build();
+        self.push(entry.user_data(0).flags(squeue::Flags::SKIP_SUCCESS));
     }
 
     /// Cancels and closes in one submission; the operations under way end with their own completions.
@@ -278,6 +290,10 @@ impl Uring {
         if busy {
             self.cancel(fd);
         }
+        self.close(fd);
+    }
+
+    fn close(&self, fd: RawFd) {
         self.push(opcode::Close::new(Fd(fd)).build().user_data(0).flags(squeue::Flags::SKIP_SUCCESS));
     }
 
@@ -328,8 +344,7 @@ impl Uring {
                 rx.push(net.buffers.filled(id, length as usize));
                 if rx.armed && !rx.pausing && rx.bytes >= RECEIVED_BYTES_MAX {
                     rx.pausing = true;
-                    let cancel = opcode::AsyncCancel::new(pack(Op::Recv, socket.key.get())).build();
-                    self.push(cancel.user_data(0).flags(squeue::Flags::SKIP_SUCCESS));
+                    self.cancel_recv(socket);
                 }
             }
             (result, buffer) => {
@@ -368,7 +383,7 @@ impl Uring {
             let done = op.taken(result as usize, &net.buffers);
             if (!done || op.load()) && !socket.closing.get() {
                 tx.in_flight = true;
-                self.submit_send(socket, &mut op);
+                self.submit_send(socket, &mut op, tx.last);
                 tx.op = Some(op);
             } else {
                 op.discard_all(&net.buffers);

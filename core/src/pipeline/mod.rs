@@ -48,11 +48,15 @@ impl Serving<'_> {
             && (max == 0 || self.connection.requests.get() + 1 < max)
     }
 
-    /// Sends everything queued to the client; a client that takes nothing is given up.
+    /// Sends everything queued to the client; a client that takes nothing is given up. With `keep` false the connection
+    /// must end as soon as this is done.
     ///
     /// # Errors
     /// The stream's.
-    pub async fn flush(&self) -> io::Result<()> {
+    pub async fn flush(&self, keep: bool) -> io::Result<()> {
+        if !keep {
+            self.client.mark_last();
+        }
         self.client.set_send_deadline(Some(self.listener.config.send_timeout));
         let sent = self.client.flush().await;
         self.client.set_send_deadline(None);

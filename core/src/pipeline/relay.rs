@@ -81,7 +81,7 @@ pub async fn answer(
     if x.answer.keep_alive && whole && !lease.stream().has_input() {
         lease.keep();
     }
-    if let Err(error) = serving.flush().await {
+    if let Err(error) = serving.flush(keep && whole).await {
         x.record.blame(client_flag(&error), format!("the client took no more: {error}"));
         return After::Close;
     }
@@ -154,7 +154,7 @@ async fn give_up(serving: &Serving<'_>, x: &mut Exchange, broken: Broken, framin
         }
         Broken::Origin(flag, reason) => {
             x.record.blame(flag, reason);
-            if serving.flush().await.is_err() || framing == Body::UntilClose {
+            if serving.flush(true).await.is_err() || framing == Body::UntilClose {
                 return After::Reset;
             }
             After::Close
@@ -178,7 +178,7 @@ async fn switch_protocols(
         write_answer_head(&mut out, &x.answer, x.answer_bytes.bytes(), &say);
     });
     serving.client.queue_buffer(out);
-    match serving.flush().await {
+    match serving.flush(true).await {
         Ok(()) => After::Tunnel(Box::new(lease)),
         Err(error) => {
             let refusal = Refusal::new(client_flag(&error), format!("the client took no answer: {error}"));

@@ -158,7 +158,7 @@ async fn send(
         x.record.bytes_out = body.len() as u64;
     }
     serving.client.queue_buffer(out);
-    if let Err(error) = serving.flush().await {
+    if let Err(error) = serving.flush(keep).await {
         x.record.blame(Flag::ClientGone, format!("the client took no answer: {error}"));
         return After::Close;
     }
