@@ -10,7 +10,7 @@ use ringway_config::snapshot::CoreLimits;
 
 use crate::listen::{self, Accepting};
 use crate::mesh::{CoreGauge, DrainStep, Receiver, Sender, ToControl, ToShard};
-use crate::net::{EngineKind, Net, NetLimits, panics, spawn, wake_all};
+use crate::net::{EngineKind, Net, NetLimits, Turn, panics, spawn, wake_all};
 use crate::observe::CoreLog;
 use crate::observe::core_meters::add;
 use crate::observe::say;
@@ -23,6 +23,12 @@ use crate::upstream::PoolShare;
 const MESSAGES_PER_TURN_MAX: usize = 256;
 /// How often the drain looks whether it is over, and messages that found an inbox full are sent again.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// A turn that takes this long is reported: every connection of the core has waited for it. The histogram of loop lag has
+/// the shorter ones.
+const STALL: Duration = Duration::from_millis(50);
+/// Stalls are reported so often at most.
+const STALL_AGAIN: Duration = Duration::from_secs(10);
 
 /// What a core is started with, on its own thread.
 pub struct CoreStart {
@@ -63,16 +69,13 @@ pub fn run(start: CoreStart) -> io::Result<()> {
         prepared: RefCell::default(),
         accepting: RefCell::default(),
         reported: Cell::new(false),
+        stall_told_ms: Cell::new(0),
     });
     life.follow_listeners(&plan, &life.shard.adopted())?;
     life.acknowledge(plan.generation, None);
-    let meters = life.shard.meters.clone();
     spawn(life.clone().read_inbox(inbox));
-    spawn(life.look_around());
-    net.run(|turn| {
-        meters.core.loop_lag.record(turn.busy.as_nanos() as u64);
-        meters.core.panics.set(panics());
-    })
+    spawn(life.clone().look_around());
+    net.run(|turn| life.note_turn(turn))
 }
 
 struct Life {
@@ -83,9 +86,29 @@ struct Life {
     accepting: RefCell<Vec<Accepting>>,
     /// The end of the drain has been reported.
     reported: Cell<bool>,
+    /// Until then, in the reactor's milliseconds, no further stall is reported.
+    stall_told_ms: Cell<u64>,
 }
 
 impl Life {
+    fn note_turn(&self, turn: Turn) {
+        let core = &self.shard.meters.core;
+        core.loop_lag.record(turn.busy.as_nanos() as u64);
+        core.panics.set(panics());
+        if turn.busy >= STALL {
+            self.note_stall(turn.busy);
+        }
+    }
+
+    #[cold]
+    fn note_stall(&self, lag: Duration) {
+        let now_ms = self.shard.net.now_ms();
+        if now_ms >= self.stall_told_ms.get() {
+            self.stall_told_ms.set(now_ms + STALL_AGAIN.as_millis() as u64);
+            self.tell(ToControl::Stalled { core: self.shard.core, lag_ns: lag.as_nanos() as u64 });
+        }
+    }
+
     async fn read_inbox(self: Rc<Self>, mut inbox: Receiver<ShardMessage>) {
         let watch = match self.shard.net.watch(inbox.fd()) {
             Ok(watch) => watch,

@@ -42,6 +42,9 @@ impl HeadBuffer {
     /// The head ends after `length` bytes; what follows goes back into the stream.
     pub fn cut(&mut self, length: usize, stream: &Stream) {
         let Some(last) = &mut self.last else { return };
+        if self.before_last + last.len() == length {
+            return; // nothing follows, as with most requests
+        }
         let mut rest = last.clone();
         if self.gathered.is_empty() {
             last.truncate(length);

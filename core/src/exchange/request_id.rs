@@ -4,7 +4,6 @@ use std::cell::Cell;
 
 /// Longest id that is kept from a client.
 const BYTES_MAX: usize = 128;
-const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// The id of one request.
 pub struct RequestId {
@@ -60,8 +59,10 @@ impl RequestIds {
     pub fn fill(&self, id: &mut RequestId) {
         let count = self.count.get();
         self.count.set(count.wrapping_add(1));
+        let mut counted = [0; 16];
+        hex(scramble(count), &mut counted);
         id.bytes[..16].copy_from_slice(&self.prefix);
-        hex(scramble(count), &mut id.bytes[16..32]);
+        id.bytes[16..32].copy_from_slice(&counted);
         id.length = 32;
     }
 }
@@ -74,11 +75,23 @@ fn scramble(mut x: u64) -> u64 {
     x ^ (x >> 31)
 }
 
-fn hex(number: u64, out: &mut [u8]) {
-    for (at, byte) in number.to_be_bytes().into_iter().enumerate() {
-        out[2 * at] = HEX[usize::from(byte >> 4)];
-        out[2 * at + 1] = HEX[usize::from(byte & 15)];
+/// Sixteen digits, lower case. Both halves are done eight digits at a time: a digit above 9 needs 39 more to become a
+/// letter, and adding 6 to it carries into the bit that tells.
+fn hex(number: u64, out: &mut [u8; 16]) {
+    let (high, low) = ((number >> 32) as u32, number as u32);
+    for (half, place) in [high, low].into_iter().zip(out.as_chunks_mut::<8>().0) {
+        let digits = spread(half);
+        let letters = (digits + 0x0606_0606_0606_0606) >> 4 & 0x0101_0101_0101_0101;
+        *place = (digits + 0x3030_3030_3030_3030 + letters * 39).to_be_bytes();
     }
+}
+
+/// The eight half bytes of `half`, a byte each, in the same order.
+fn spread(half: u32) -> u64 {
+    let x = u64::from(half);
+    let x = (x | x << 16) & 0x0000_ffff_0000_ffff;
+    let x = (x | x << 8) & 0x00ff_00ff_00ff_00ff;
+    (x | x << 4) & 0x0f0f_0f0f_0f0f_0f0f
 }
 
 #[cfg(test)]
@@ -92,6 +105,15 @@ mod tests {
         assert!(id.accept(&[b'a'; 128]));
         for bad in [&b""[..], b"a b", b"a\"b", b"a;b", &[b'a'; 129], "\u{e9}".as_bytes()] {
             assert!(!id.accept(bad), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn digits_are_those_of_the_standard_library() {
+        for number in [0, 1, 0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210, u64::MAX, 0x9a0f_a09f_0000_00ff] {
+            let mut digits = [0; 16];
+            hex(number, &mut digits);
+            assert_eq!(str::from_utf8(&digits).unwrap(), format!("{number:016x}"));
         }
     }
 

@@ -86,6 +86,9 @@ impl Stream {
     /// # Errors
     /// See [`Stream::poll_recv`].
     pub fn poll_input(&self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        if self.has_input() {
+            return Poll::Ready(Ok(true));
+        }
         match self.poll_recv(cx) {
             Poll::Ready(Ok(Some(chunk))) => {
                 self.unread(chunk);

@@ -166,12 +166,7 @@ fn client_flag(error: &std::io::Error) -> Flag {
     if error.kind() == std::io::ErrorKind::TimedOut { Flag::ClientTimeout } else { Flag::ClientGone }
 }
 
-async fn switch_protocols(
-    serving: &Serving<'_>,
-    x: &mut Exchange,
-    lease: Lease,
-    edits: &HeaderEdits<'_>,
-) -> After {
+async fn switch_protocols(serving: &Serving<'_>, x: &mut Exchange, lease: Lease, edits: &HeaderEdits<'_>) -> After {
     let mut out = serving.shard.net.buffers().send_buffer();
     serving.shard.with_date(|date| {
         let say = AnswerHead { body: Body::None, client: x.request.version, keep_alive: true, date, edits };

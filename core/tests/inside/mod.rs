@@ -102,6 +102,17 @@ impl Core {
         self.meters().own.total(name)
     }
 
+    /// The stalls reported so far, in nanoseconds.
+    pub fn stalls(&mut self) -> Vec<u64> {
+        let mut stalls = Vec::new();
+        self.from_core.drain(64, |message| {
+            if let ToControl::Stalled { lag_ns, .. } = message {
+                stalls.push(lag_ns);
+            }
+        });
+        stalls
+    }
+
     pub fn drain(&self, step: DrainStep) {
         assert!(self.inbox.try_send(ToShard::Drain(step)).is_ok(), "the core's inbox is full");
     }
