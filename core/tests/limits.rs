@@ -131,6 +131,15 @@ fn a_route_has_its_own_body_limit() {
 }
 
 #[test]
+fn a_route_that_needs_no_origin_has_the_limit_too() {
+    let gateway = Gateway::start(
+        "[listeners.main]\nbody_bytes_max = 10\n\n[[routes]]\nname = \"all\"\nrespond = { body = \"here\" }\n",
+    );
+    gateway.client().request("POST", "/", "", &[b'x'; 10]).expect(200);
+    gateway.client().request("POST", "/", "", &[b'x'; 11]).expect(413).problem();
+}
+
+#[test]
 fn a_slow_head_is_a_408_and_a_close() {
     let origin = Origin::saying("x");
     let gateway = with(&origin, "header_timeout = \"300ms\"");

@@ -1,30 +1,23 @@
 //! One measured run: a gateway alone on its core, load and origin on the other, what both cores did meanwhile.
 
-use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
-use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 
 use crate::ballast::Ballast;
 use crate::calib;
 use crate::clients::Mode;
+use crate::gateway::Gateway;
 use crate::latency::LoadReport;
 use crate::peer::{Peer, Ports, Programs};
 use crate::usage::{CoreUse, ProcessUse, of_processes, tree};
 
 pub const GATEWAY_CORE: usize = 0;
 pub const LOAD_CORE: usize = 1;
-
-const START_MAX: Duration = Duration::from_secs(10);
-const START_POLL: Duration = Duration::from_millis(20);
-const SETTLE: Duration = Duration::from_millis(150);
-/// A gateway's complaint that is worth quoting.
-const COMPLAINT_BYTES: usize = 600;
 
 /// Ports of one run; each run gets fresh ones, so that no socket in TIME_WAIT of the last is in its way.
 const PORT_FIRST: u16 = 24_100;
@@ -130,7 +123,8 @@ impl Bench {
         }
     }
 
-    fn ports(&mut self, direct: bool) -> Ports {
+    /// `direct`: the load asks its own origin.
+    pub fn ports(&mut self, direct: bool) -> Ports {
         if self.next_port + 3 > PORT_LAST {
             self.next_port = PORT_FIRST;
         }
@@ -238,73 +232,6 @@ impl Window {
 fn busy(before: CoreUse, after: CoreUse, wall_s: f64) -> (f64, f64) {
     let steal_s = after.steal_s - before.steal_s;
     ((wall_s - (after.idle_s - before.idle_s) - steal_s).max(0.0), steal_s)
-}
-
-/// A gateway under test, ended with this value.
-struct Gateway {
-    child: Child,
-    log: PathBuf,
-}
-
-impl Gateway {
-    fn start(peer: &Peer, programs: &Programs, ports: Ports, scratch: &Path) -> io::Result<Self> {
-        let dir = scratch.join(peer.name);
-        fs::create_dir_all(&dir)?;
-        let command = peer.command(programs, ports, &dir)?;
-        let log = dir.join("output.log");
-        let output = File::create(&log)?;
-        let child = Command::new("taskset")
-            .args(["-c", &GATEWAY_CORE.to_string()])
-            .args(command)
-            .current_dir(&dir)
-            .stdin(Stdio::null())
-            .stdout(output.try_clone()?)
-            .stderr(output)
-            .spawn()?;
-        let mut gateway = Self { child, log };
-        gateway.wait_for_port(ports.gateway)?;
-        Ok(gateway)
-    }
-
-    fn wait_for_port(&mut self, port: u16) -> io::Result<()> {
-        let deadline = Instant::now() + START_MAX;
-        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
-            if let Some(why) = self.death() {
-                return Err(io::Error::other(why));
-            }
-            if Instant::now() > deadline {
-                return Err(io::Error::other(format!("does not listen on {port}: {}", self.last_words())));
-            }
-            std::thread::sleep(START_POLL);
-        }
-        std::thread::sleep(SETTLE);
-        Ok(())
-    }
-
-    fn pid(&self) -> Pid {
-        Pid::from_child(&self.child)
-    }
-
-    fn death(&mut self) -> Option<String> {
-        let status = self.child.try_wait().ok()??;
-        Some(format!("ended with {status}: {}", self.last_words()))
-    }
-
-    fn last_words(&self) -> String {
-        let text = fs::read(&self.log).unwrap_or_default();
-        let tail = &text[text.len().saturating_sub(COMPLAINT_BYTES)..];
-        String::from_utf8_lossy(tail).split_whitespace().collect::<Vec<_>>().join(" ")
-    }
-}
-
-impl Drop for Gateway {
-    fn drop(&mut self) {
-        for pid in tree(self.pid()) {
-            // One that has ended by itself is as good.
-            let _ = kill_process(pid, Signal::KILL);
-        }
-        let _ = self.child.wait();
-    }
 }
 
 /// The load's process, ended with this value.

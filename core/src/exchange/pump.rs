@@ -51,7 +51,8 @@ enum State {
 pub enum PumpError {
     Source(BodyError),
     Sink(io::Error),
-    TooLarge,
+    /// It passes this limit, in bytes.
+    TooLarge(u64),
 }
 
 impl Pump {
@@ -145,7 +146,7 @@ impl Pump {
             match self.reader.poll_next(cx, from) {
                 Poll::Ready(Ok(Some(chunk))) => {
                     if self.reader.bytes > self.bytes_max {
-                        return Poll::Ready(Err(PumpError::TooLarge));
+                        return Poll::Ready(Err(PumpError::TooLarge(self.bytes_max)));
                     }
                     self.write(to, chunk, buffers);
                 }

@@ -39,6 +39,10 @@ impl Refusal {
         Refusal { status: 405, code: "method_not_allowed", allow: Some(allow.into()), ..refusal }
     }
 
+    pub fn body_too_large(bytes_max: u64) -> Refusal {
+        Refusal::new(Flag::BodyTooLarge, format!("the request's body passes the limit of {bytes_max} bytes")).closing()
+    }
+
     /// The client's body cannot be read.
     pub fn of_client_body(error: &BodyError) -> Refusal {
         match error {

@@ -8,7 +8,7 @@ use std::io;
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use ringway_proto::{Field, Known, Method, NormalPath, TargetForm, host_of};
+use ringway_proto::{Body, Field, Known, Method, NormalPath, TargetForm, host_of};
 
 use crate::exchange::{
     BodyReader, Encoding, Exchange, Forwarding, HeaderEdits, Hop, Pump, Refusal, client_address, max_forwards,
@@ -76,6 +76,12 @@ pub async fn handle(serving: &Serving<'_>, x: &mut Exchange) -> After {
         Ok(rule) => rule,
         Err(refusal) => return refuse(serving, x, refusal).await,
     };
+    let body_max = rule.body_bytes_max.unwrap_or(serving.listener.config.body_bytes_max);
+    if let Body::Length(length) = x.request.body
+        && length > body_max
+    {
+        return refuse(serving, x, Refusal::body_too_large(body_max)).await;
+    }
     let mut edit = RequestEdit { headers: HeaderEdits::default(), path: &x.path.bytes, stripped: 0 };
     for filter in &rule.filters {
         filter.on_request(&mut edit);
@@ -90,10 +96,7 @@ pub async fn handle(serving: &Serving<'_>, x: &mut Exchange) -> After {
         ActionPlan::Forward(cluster) => {
             x.record.cluster = Some(*cluster);
             let origin = origin(serving, rule, *cluster);
-            let mut upload = match upload(serving, rule, x) {
-                Ok(upload) => upload,
-                Err(refusal) => return refuse(serving, x, refusal).await,
-            };
+            let mut upload = upload(serving, *cluster, x, body_max);
             let (edits, stripped) = (&edit.headers, edit.stripped);
             let head = |out: &mut Vec<u8>, x: &Exchange, endpoint: &Endpoint| {
                 write_head(out, x, serving, origin.plan.host_for(&endpoint.label), edits, stripped);
@@ -168,24 +171,12 @@ fn origin<'a>(serving: &Serving<'a>, rule: &RoutePlan, cluster: usize) -> Origin
     }
 }
 
-/// The request's body on its way to the origin, within the route's limit.
-fn upload(serving: &Serving<'_>, rule: &RoutePlan, x: &Exchange) -> Result<Pump, Refusal> {
-    use crate::observe::Flag;
-    use ringway_proto::Body;
-    let limit = rule.body_bytes_max.unwrap_or(serving.listener.config.body_bytes_max);
-    if let Body::Length(length) = x.request.body
-        && length > limit
-    {
-        let reason = format!("the request's body of {length} bytes passes the limit of {limit}");
-        return Err(Refusal::new(Flag::BodyTooLarge, reason).closing());
-    }
+/// The request's body on its way to the origin, of at most `bytes_max`.
+fn upload(serving: &Serving<'_>, cluster: usize, x: &Exchange, bytes_max: u64) -> Pump {
     let encoding = if x.request.body == Body::Chunked { Encoding::Chunked } else { Encoding::Plain };
-    let send_timeout = match x.record.cluster {
-        Some(cluster) => serving.adopted.plan.clusters[cluster].config.between_bytes_timeout,
-        None => serving.listener.config.send_timeout,
-    };
+    let send_timeout = serving.adopted.plan.clusters[cluster].config.between_bytes_timeout;
     let recv_timeout = Some(serving.listener.config.body_timeout);
-    Ok(Pump::new(BodyReader::new(x.request.body), encoding, recv_timeout, send_timeout).limited(limit))
+    Pump::new(BodyReader::new(x.request.body), encoding, recv_timeout, send_timeout).limited(bytes_max)
 }
 
 fn write_head(

@@ -140,7 +140,7 @@ fn poll_bodies(
             let reason = format!("the client took no more: {error}");
             Poll::Ready(Err(Broken::Client(client_flag(&error), reason.into())))
         }
-        Poll::Ready(Err(PumpError::TooLarge)) | Poll::Pending => Poll::Pending,
+        Poll::Ready(Err(PumpError::TooLarge(_))) | Poll::Pending => Poll::Pending,
     }
 }
 

@@ -124,9 +124,8 @@ impl Origin<'_> {
                 Poll::Ready(Err(PumpError::Source(error))) => {
                     return Poll::Ready(Err(Refusal::of_client_body(&error).into()));
                 }
-                Poll::Ready(Err(PumpError::TooLarge)) => {
-                    let refusal = Refusal::new(Flag::BodyTooLarge, "the request's body passes the limit").closing();
-                    return Poll::Ready(Err(refusal.into()));
+                Poll::Ready(Err(PumpError::TooLarge(bytes_max))) => {
+                    return Poll::Ready(Err(Refusal::body_too_large(bytes_max).into()));
                 }
                 Poll::Ready(Err(PumpError::Sink(error))) if error.kind() == io::ErrorKind::TimedOut => {
                     let refusal = Refusal::new(Flag::OriginTimeout, "the origin stopped taking the request's body");

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use ringway_perf::bars::{self, Bars, Verdict};
 use ringway_perf::case::{CASES, Case};
+use ringway_perf::idle::{self, Idle};
 use ringway_perf::peer::{PEERS, Peer, Programs};
 use ringway_perf::rounds::Rounds;
 use ringway_perf::trial::{Bench, LOAD_CORE, Times, Trial};
@@ -21,7 +22,7 @@ usage: bench [options]
   --rivals DIR      monoio_http and monoio_bare                 (target/rival/release)
   --envoy FILE      the Envoy binary                            (target/envoy/bin/envoy)
   --nginx FILE, --haproxy FILE                                  (/usr/sbin/...)
-  --cases a,b,...   of those that --list names; `latency` too   (all)
+  --cases a,b,...   of those that --list names                  (all)
   --peers a,b,...   of those that --list names                  (all that are there)
   --rounds N        how often every arm has its turn            (9)
   --extra-rounds N  more for those with fewer pairs that count  (as many)
@@ -33,6 +34,10 @@ usage: bench [options]
   --bars FILE       the bars                                    (perf/bars.toml)
   --check           exit 1 if a bar is missed, 3 if one is unproven
   --list            name cases and arms";
+
+/// Cases that are more than rounds of a closed loop.
+const LATENCY: &str = "latency";
+const IDLE: &str = "idle";
 
 const ROUNDS: usize = 9; // what the bars ask for
 const EXIT_MISSED: u8 = 1;
@@ -54,7 +59,8 @@ fn main() -> ExitCode {
     };
     if options.list {
         CASES.iter().for_each(|case| println!("case {:16} {}", case.name, case.title));
-        println!("case {:16} latency at constant rates", "latency");
+        println!("case {LATENCY:16} latency at constant rates");
+        println!("case {IDLE:16} memory of {} idle connections", idle::CONNECTIONS_MAX);
         PEERS.iter().for_each(|peer| println!("arm  {}", peer.name));
         return ExitCode::SUCCESS;
     }
@@ -67,14 +73,20 @@ fn main() -> ExitCode {
 fn run(options: Options) -> Result<ExitCode, Box<dyn Error>> {
     let bars = std::fs::read_to_string(&options.bars).map_err(|why| format!("{}: {why}", options.bars.display()))?;
     let bars = Bars::parse(&bars)?;
-    let trials = match &options.from {
-        Some(file) => BufReader::new(File::open(file)?)
-            .lines()
-            .map(|line| Ok(serde_json::from_str(&line?)?))
-            .collect::<Result<Vec<Trial>, Box<dyn Error>>>()?,
-        None => measure(options.rounds, options.programs, options.json)?,
+    let (trials, idle) = match &options.from {
+        Some(file) => (
+            BufReader::new(File::open(file)?)
+                .lines()
+                .map(|line| Ok(serde_json::from_str(&line?)?))
+                .collect::<Result<Vec<Trial>, Box<dyn Error>>>()?,
+            Vec::new(),
+        ),
+        None => measure(options.rounds, options.idle, options.programs, options.json)?,
     };
     println!("{}", report::markdown(&trials));
+    if !idle.is_empty() {
+        println!("{}", idle::markdown(&idle));
+    }
     let judged = bars.judge(&trials);
     println!("{}", bars::markdown(&judged));
     let any = |verdict| options.check && judged.iter().any(|judged| judged.verdict == verdict);
@@ -85,7 +97,12 @@ fn run(options: Options) -> Result<ExitCode, Box<dyn Error>> {
     })
 }
 
-fn measure(mut rounds: Rounds, programs: Programs, json: Option<PathBuf>) -> Result<Vec<Trial>, Box<dyn Error>> {
+fn measure(
+    mut rounds: Rounds,
+    with_idle: bool,
+    programs: Programs,
+    json: Option<PathBuf>,
+) -> Result<(Vec<Trial>, Vec<Idle>), Box<dyn Error>> {
     rounds.peers.retain(|peer| {
         let program = peer.program(&programs);
         let there = program.exists();
@@ -107,8 +124,10 @@ fn measure(mut rounds: Rounds, programs: Programs, json: Option<PathBuf>) -> Res
             eprintln!("a run is not on disk: {why}");
         }
     });
+    let idle_peers = rounds.peers.iter().filter(|peer| with_idle && idle::ARMS.contains(&peer.name));
+    let idle = idle_peers.map(|peer| idle::measure(&mut bench, peer)).collect::<Result<Vec<_>, _>>()?;
     std::fs::remove_dir_all(&scratch)?;
-    Ok(trials)
+    Ok((trials, idle))
 }
 
 fn progress(trial: &Trial) {
@@ -132,6 +151,7 @@ fn progress(trial: &Trial) {
 
 struct Options {
     rounds: Rounds,
+    idle: bool,
     programs: Programs,
     json: Option<PathBuf>,
     from: Option<PathBuf>,
@@ -143,11 +163,12 @@ struct Options {
 impl Options {
     fn parse(mut flags: pico_args::Arguments) -> Result<Self, Box<dyn Error>> {
         let quick = flags.contains("--quick");
-        let (mut cases, mut latency) = (CASES.iter().collect::<Vec<_>>(), true);
+        let (mut cases, mut latency, mut idle) = (CASES.iter().collect::<Vec<_>>(), true, true);
         if let Some(names) = flags.opt_value_from_str::<_, String>("--cases")? {
-            let (latencies, names): (Vec<&str>, Vec<&str>) = names.split(',').partition(|name| *name == "latency");
-            latency = !latencies.is_empty();
-            cases = all(&names, Case::named)?;
+            let names: Vec<&str> = names.split(',').collect();
+            (latency, idle) = (names.contains(&LATENCY), names.contains(&IDLE));
+            let loads: Vec<&str> = names.into_iter().filter(|name| ![LATENCY, IDLE].contains(name)).collect();
+            cases = all(&loads, Case::named)?;
         }
         let mut peers = PEERS.iter().collect();
         if let Some(names) = flags.opt_value_from_str::<_, String>("--peers")? {
@@ -163,6 +184,7 @@ impl Options {
         let extra_rounds_max = flags.opt_value_from_str("--extra-rounds")?.unwrap_or(if quick { 0 } else { rounds });
         let options = Self {
             rounds: Rounds { cases, peers, rounds, extra_rounds_max, times, latency },
+            idle,
             programs: programs(&mut flags)?,
             json: path(&mut flags, "--json")?,
             from: path(&mut flags, "--from")?,

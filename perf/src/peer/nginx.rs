@@ -16,11 +16,11 @@ daemon off;
 pid {dir}/nginx.pid;
 error_log {dir}/error.log crit;
 worker_processes 1;
-worker_rlimit_nofile 20000;
+worker_rlimit_nofile 32768;
 pcre_jit on;
 events {{
     use epoll;
-    worker_connections 8192;
+    worker_connections 16384;
     multi_accept on;
     accept_mutex off;
 }}
