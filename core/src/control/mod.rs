@@ -244,10 +244,8 @@ impl Control {
                 self.drain_news.notify_one();
             }
             ToControl::Stalled { core, lag_ns } => {
-                say(&format!(
-                    "core {core}: one turn of its loop took {} ms, in which it served nobody else (ringway_core_loop_lag_seconds)",
-                    lag_ns / 1_000_000
-                ));
+                let ms = lag_ns / 1_000_000;
+                say(&format!("core {core}: one turn of its loop took {ms} ms; all its connections waited"));
             }
         }
     }
