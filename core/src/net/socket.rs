@@ -80,6 +80,7 @@ pub(super) enum Piece {
 /// The memory of one send: what the kernel reads while it is in flight.
 pub(super) struct SendOp {
     /// Everything to be sent, in order. The first `loaded` are in flight, of which `skip` bytes have been taken.
+    /// Pieces may move while they are in flight (the queue grows); the bytes that the kernel reads stay where they are.
     pieces: VecDeque<Piece>,
     loaded: usize,
     skip: usize,
