@@ -33,47 +33,64 @@ impl Names for NoNames {
 
 impl Core {
     /// `at_start` runs on the core's thread before it serves.
-    pub fn start(toml: &str, engine: EngineKind, at_start: impl FnOnce() + Send + 'static) -> Core {
+    pub fn start(toml: &str, engine: EngineKind, at_start: impl FnOnce() + Clone + Send + 'static) -> Core {
+        Core::start_all(toml, engine, 1, |_| at_start()).pop().expect("one core")
+    }
+
+    /// The cores of one node, with one plan and the same addresses.
+    pub fn start_all(
+        toml: &str,
+        engine: EngineKind,
+        count: usize,
+        at_start: impl FnOnce(usize) + Clone + Send + 'static,
+    ) -> Vec<Core> {
         let loaded = ringway_config::load(&Source { name: "test.toml".into(), text: toml.into() });
         let snapshot = loaded.unwrap_or_else(|errors| panic!("{errors}")).snapshot;
         let mut plan = Plan::build(&snapshot, 1, &NoNames).unwrap_or_else(|faults| panic!("{faults:?}"));
         let mut new = Vec::new();
+        let unpinned = vec![None; count];
         for (index, listener) in snapshot.listeners.iter().enumerate() {
             let made =
-                sockets::bind(&listener.name, listener.bind[0], listener.backlog, listener.steering, &[None], false)
+                sockets::bind(&listener.name, listener.bind[0], listener.backlog, listener.steering, &unpinned, false)
                     .unwrap();
             plan.listeners[index].addresses = vec![made[0].address];
             new.extend(made);
         }
         let address = new[0].address;
         plan.sockets = NewSockets::new(new);
-        let (inbox, messages) = mesh::inbox(64).unwrap();
-        let (control, from_core) = mesh::inbox(64).unwrap();
+        let plan = Arc::new(plan);
+        let gauges = CoreGauges::new(count);
+        let (inboxes, messages): (Vec<_>, Vec<_>) = (0..count).map(|_| mesh::inbox(64).unwrap()).unzip();
         let process = snapshot.process;
-        let start = CoreStart {
-            core: 0,
-            cores: 1,
-            engine,
-            limits: process.cores.each.clone(),
-            share: PoolShare {
-                idle_max: process.pool.idle_max,
-                idle_per_endpoint_max: process.pool.idle_per_endpoint_max,
-                idle_timeout: process.pool.idle_timeout,
-                lifetime_max: process.pool.lifetime_max,
-            },
-            plan: Arc::new(plan),
-            inbox: messages,
-            shards: vec![inbox.clone()],
-            control,
-            gauge: CoreGauges::new(1).own(0),
-            log: None,
-            seed: 7,
+        let begin = |(core, inbox): (usize, Receiver<ShardMessage>)| {
+            let (control, from_core) = mesh::inbox(64).unwrap();
+            let start = CoreStart {
+                core,
+                cores: count,
+                engine,
+                limits: process.cores.each.clone(),
+                share: PoolShare {
+                    idle_max: process.pool.idle_max,
+                    idle_per_endpoint_max: process.pool.idle_per_endpoint_max,
+                    idle_timeout: process.pool.idle_timeout,
+                    lifetime_max: process.pool.lifetime_max,
+                },
+                plan: plan.clone(),
+                inbox,
+                shards: inboxes.clone(),
+                control,
+                gauge: gauges.own(core),
+                log: None,
+                seed: 7 + core as u64,
+            };
+            let at_start = at_start.clone();
+            std::thread::spawn(move || {
+                at_start(core);
+                serve::run(start).unwrap();
+            });
+            Core { address, inbox: inboxes[core].clone(), from_core, asked: 0 }
         };
-        std::thread::spawn(move || {
-            at_start();
-            serve::run(start).unwrap();
-        });
-        Core { address, inbox, from_core, asked: 0 }
+        messages.into_iter().enumerate().map(begin).collect()
     }
 
     /// What the core has counted by now.
