@@ -18,8 +18,9 @@ use inside::Core;
 use ringway::net::EngineKind;
 use support::Origin;
 
-const REGION_BYTES: usize = 1 << 30;
-const REGIONS: usize = 128;
+/// Address space, not memory: a thread that reads into a new buffer each time fills it slowly.
+const REGION_BYTES: usize = 8 << 30;
+const REGIONS: usize = 64;
 const PAGE: usize = 4096;
 const WARM_UP: usize = 500;
 const WATCHED: usize = 10_000;
