@@ -112,7 +112,7 @@ impl Peer {
                 command.extend(["-f".into(), file, "-db".into(), "-q".into()]);
             }
             Kind::Envoy => {
-                let file = write(dir, "envoy.yaml", &envoy::config(ports))?;
+                let file = write(dir, "envoy.json", &envoy::config(ports))?;
                 command.extend(["-c".into(), file]);
                 command.extend(["--concurrency", "1", "-l", "error", "--disable-hot-restart"].map(Into::into));
             }

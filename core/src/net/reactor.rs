@@ -109,13 +109,17 @@ impl Net {
     /// # Errors
     /// The engine's own failure; errors of single sockets go to their streams.
     pub fn run(self: &Rc<Self>, mut on_turn: impl FnMut(Turn)) -> io::Result<()> {
+        // What came before was the start, no turn.
+        self.turn_at.set(self.clock.now());
         while !self.stopping.get() {
             exec::run_ready();
             if self.stopping.get() {
                 break;
             }
-            on_turn(Turn { busy: self.clock.now() - self.turn_at.get() });
-            let wait_ms = if exec::has_ready() { Some(0) } else { self.wheel.borrow().wait_ms(self.elapsed_ms()) };
+            let now = self.clock.now();
+            on_turn(Turn { busy: now - self.turn_at.get() });
+            let now_ms = (now - self.started).as_millis() as u64;
+            let wait_ms = if exec::has_ready() { Some(0) } else { self.wheel.borrow().wait_ms(now_ms) };
             match &self.engine {
                 Engine::Uring(uring) => uring.park(self, wait_ms)?,
                 Engine::Epoll(epoll) => epoll.park(self, wait_ms)?,
@@ -163,10 +167,6 @@ impl Net {
 
     pub(super) fn deadline_after(&self, time: Duration) -> u64 {
         self.now_ms.get() + time.as_millis() as u64
-    }
-
-    fn elapsed_ms(&self) -> u64 {
-        (self.clock.now() - self.started).as_millis() as u64
     }
 
     fn tick(&self) {

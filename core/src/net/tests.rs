@@ -310,3 +310,34 @@ fn an_eventfd_wakes_a_task_each_time() {
         });
     }
 }
+
+/// More comes at once than there are buffers: sockets wait for theirs, each has its turn, and nothing is lost.
+#[test]
+fn many_large_bodies_share_few_buffers() {
+    const PEERS: usize = 48;
+    const BYTES: usize = 300_000;
+    for kind in ENGINES {
+        on_core(kind, |net| async move {
+            let read = Rc::new(Cell::new(0));
+            let mut writers = Vec::new();
+            for number in 0..PEERS {
+                let (stream, mut peer) = pair(&net).await;
+                writers.push(std::thread::spawn(move || peer.write_all(&vec![number as u8; BYTES]).unwrap()));
+                let read = read.clone();
+                spawn(async move {
+                    let mut bytes = 0;
+                    while let Some(chunk) = stream.recv().await.unwrap() {
+                        assert!(chunk.iter().all(|byte| *byte == number as u8));
+                        bytes += chunk.len();
+                    }
+                    assert_eq!(bytes, BYTES);
+                    read.set(read.get() + 1);
+                });
+            }
+            while read.get() < PEERS {
+                net.sleep(Duration::from_millis(5)).await;
+            }
+            writers.into_iter().for_each(|writer| writer.join().unwrap());
+        });
+    }
+}

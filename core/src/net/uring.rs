@@ -43,8 +43,8 @@ pub(super) struct Uring {
     backlog: RefCell<VecDeque<squeue::Entry>>,
     provided: Provided,
     buffers: Rc<Buffers>,
-    /// Sockets whose receive ended for want of a buffer.
-    starved: RefCell<Vec<Rc<Socket>>>,
+    /// Sockets whose receive ended for want of a buffer, the longest waiting first.
+    starved: RefCell<VecDeque<Rc<Socket>>>,
     completions: RefCell<Vec<Completion>>,
 }
 
@@ -89,7 +89,7 @@ impl Uring {
             .setup_defer_taskrun()
             .setup_cqsize(limits.ring_entries * COMPLETIONS_PER_ENTRY)
             .build(limits.ring_entries)?;
-        let provided = Provided::new()?;
+        let provided = Provided::new(limits.buffer_bytes)?;
         // SAFETY: the entries are a fresh page-aligned mapping of PROVIDED_MAX entries that lives as long as the
         // process (`Provided` never unmaps it).
         unsafe {
@@ -193,10 +193,8 @@ impl Uring {
     }
 
     fn feed_starved(&self) {
-        if self.starved.borrow().is_empty() || self.provided.is_empty() {
-            return;
-        }
-        for socket in self.starved.take() {
+        for _ in 0..self.provided.sockets() {
+            let Some(socket) = self.starved.borrow_mut().pop_front() else { return };
             if !socket.closing.get() {
                 self.arm_recv(&socket);
             }
@@ -332,7 +330,7 @@ impl Uring {
     fn complete_recv(&self, net: &Rc<Net>, socket: &Rc<Socket>, completion: Completion, more: bool) {
         let buffer = cqueue::buffer_select(completion.flags).map(u32::from);
         if buffer.is_some() {
-            self.provided.taken();
+            self.provided.note_taken(completion.result.max(0) as usize);
         }
         let mut rx = socket.rx.borrow_mut();
         if !more {
@@ -354,9 +352,9 @@ impl Uring {
                 match -result {
                     0 => rx.ended = true,
                     libc::ENOBUFS => {
-                        self.provided.grow();
+                        self.provided.note_empty();
                         drop(rx);
-                        self.starved.borrow_mut().push(socket.clone());
+                        self.starved.borrow_mut().push_back(socket.clone());
                         return;
                     }
                     libc::ECANCELED => {}
