@@ -294,6 +294,29 @@ fn a_slow_but_steady_reader_gets_everything() {
 }
 
 #[test]
+fn readers_that_do_not_keep_up_leave_buffers_for_the_others() {
+    const READERS: usize = 150;
+    static PIECE: [u8; 1_000_000] = [b'x'; 1_000_000];
+    let origin = Origin::start(|x| {
+        x.send("HTTP/1.1 200 OK\r\nContent-Length: 20000000\r\n\r\n")?;
+        (0..20).try_for_each(|_| x.send(&PIECE))
+    });
+    let gateway = Gateway::start(&format!(
+        "[cores]\ncount = 1\nbuffers_max = 1024\n[[routes]]\nname = \"fixed\"\npath = \"/fixed\"\nrespond = {{ body = \"x\" }}\n{}",
+        proxy_to(&origin)
+    ));
+    let mut stalled: Vec<Client> = (0..READERS).map(|_| Client::with_small_window(gateway.addr())).collect();
+    for client in &mut stalled {
+        client.send(request("GET", "/", "", b""));
+    }
+    gateway.wait_metrics("each has some of its answer", |m| m.sum(names::ORIGIN_OPENED, &[]) >= READERS as f64);
+    std::thread::sleep(ms(500));
+    for _ in 0..20 {
+        gateway.client().patience(ms(1000)).get("/fixed").expect(200);
+    }
+}
+
+#[test]
 fn a_stalled_reader_holds_the_origin_back_not_memory() {
     let origin = Origin::start(|x| {
         x.send("HTTP/1.1 200 OK\r\nContent-Length: 400000000\r\n\r\n")?;

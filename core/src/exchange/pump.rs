@@ -8,11 +8,13 @@ use std::time::Duration;
 use ringway_proto::{CHUNK_END, write_chunk_head, write_last_chunk};
 
 use super::body::{BodyError, BodyReader};
-use crate::net::{Buffers, Stream};
+use crate::net::{Buffers, Room, Stream};
 
-/// Bytes that may wait in the receiving stream before the pump stops reading: two receive buffers keep a fast link
-/// busy, and a slow reader costs no more than this.
-const UNSENT_BYTES_MAX: usize = 64 * 1024;
+/// Bytes that may wait in the receiving stream before the pump stops reading: enough for a fast link, and a slow reader
+/// costs no more than this.
+const UNSENT_BYTES_MAX: usize = 128 * 1024;
+/// The same while half of the core's buffers hold bytes. While three quarters do, a piece goes before the next is read.
+const UNSENT_BYTES_MAX_AT_HALF: usize = 32 * 1024;
 
 /// How a body is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,8 +138,13 @@ impl Pump {
             return Poll::Ready(Err(PumpError::Source(BodyError::TimedOut)));
         }
         loop {
-            if to.unsent_bytes() > UNSENT_BYTES_MAX {
-                if to.poll_room(cx, UNSENT_BYTES_MAX)?.is_pending() {
+            let unsent_max = match buffers.room() {
+                Room::Plenty => UNSENT_BYTES_MAX,
+                Room::Half => UNSENT_BYTES_MAX_AT_HALF,
+                Room::Scarce => 0,
+            };
+            if to.unsent_bytes() > unsent_max {
+                if to.poll_room(cx, unsent_max)?.is_pending() {
                     self.note_send_progress(to);
                     return Poll::Pending;
                 }

@@ -24,7 +24,19 @@ pub struct Buffers {
     count: usize,
     references: Box<[Cell<u32>]>,
     free: RefCell<Vec<u32>>,
+    /// Those that hold received bytes.
+    held: Cell<usize>,
     send: RefCell<Vec<Vec<u8>>>,
+}
+
+/// How much room received bytes have left: readers that do not keep up may not take what others need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    Plenty,
+    /// Half of all buffers hold bytes.
+    Half,
+    /// Three quarters do.
+    Scarce,
 }
 
 impl Buffers {
@@ -54,6 +66,7 @@ impl Buffers {
             count,
             references: vec![Cell::new(0); count].into_boxed_slice(),
             free: RefCell::new((0..count as u32).rev().collect()),
+            held: Cell::new(0),
             send: RefCell::new(Vec::new()),
         }))
     }
@@ -75,6 +88,15 @@ impl Buffers {
     /// Receive buffers lent out now (to chunks or to the ring).
     pub fn lent(&self) -> usize {
         self.count - self.free.borrow().len()
+    }
+
+    /// Counts what waits to be read or sent on, not what the ring offers to the kernel.
+    pub fn room(&self) -> Room {
+        match self.held.get() {
+            held if held > self.count / 4 * 3 => Room::Scarce,
+            held if held > self.count / 2 => Room::Half,
+            _ => Room::Plenty,
+        }
     }
 
     pub fn buffer_bytes(&self) -> usize {
@@ -102,6 +124,7 @@ impl Buffers {
         debug_assert!(len <= self.buffer_bytes);
         debug_assert_eq!(self.references[id as usize].get(), 0);
         self.references[id as usize].set(1);
+        self.held.set(self.held.get() + 1);
         Chunk { buffers: self.clone(), id, start: 0, end: len as u32 }
     }
 }
@@ -169,6 +192,7 @@ impl Drop for Chunk {
         let references = &self.buffers.references[self.id as usize];
         references.set(references.get() - 1);
         if references.get() == 0 {
+            self.buffers.held.set(self.buffers.held.get() - 1);
             self.buffers.release(self.id);
         }
     }
@@ -204,6 +228,20 @@ mod tests {
         assert_eq!(buffers.lent(), 1);
         drop(whole);
         assert_eq!(buffers.lent(), 0);
+    }
+
+    #[test]
+    fn room_shrinks_with_what_is_held() {
+        let buffers = Buffers::new(8, 4096).unwrap();
+        let mut held = Vec::new();
+        let mut hold = |count: usize| {
+            held.resize_with(count, || chunk_of(&buffers, b"x"));
+            buffers.room()
+        };
+        assert_eq!([4, 5, 6, 7, 6, 4].map(&mut hold), {
+            use Room::{Half, Plenty, Scarce};
+            [Plenty, Half, Half, Scarce, Half, Plenty]
+        });
     }
 
     #[test]

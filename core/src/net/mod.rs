@@ -22,7 +22,7 @@ mod uring;
 mod wheel;
 
 pub use address::{Address, Peer};
-pub use buffers::{Buffers, Chunk};
+pub use buffers::{Buffers, Chunk, Room};
 pub use exec::{alive, panics, spawn, wake_all};
 pub use reactor::{EngineKind, Net, NetLimits, Turn};
 pub use sleep::Sleep;

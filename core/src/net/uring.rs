@@ -13,7 +13,7 @@ use std::rc::Rc;
 use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 
-use super::buffers::Buffers;
+use super::buffers::{Buffers, Room};
 use super::provided::{PROVIDED_MAX, Provided};
 use super::reactor::{Net, NetLimits};
 use super::socket::{Accept, Entry, Key, RECEIVED_BYTES_MAX, Readable, SendOp, Socket, Tx};
@@ -210,7 +210,13 @@ impl Uring {
         }
         rx.armed = true;
         drop(rx);
-        let entry = opcode::RecvMulti::new(Fd(socket.fd), BUFFER_GROUP).build();
+        // An armed multishot may take many buffers before anybody looks at the first.
+        let entry = if self.buffers.room() == Room::Plenty {
+            opcode::RecvMulti::new(Fd(socket.fd), BUFFER_GROUP).build()
+        } else {
+            let one = opcode::Recv::new(Fd(socket.fd), std::ptr::null_mut(), 0).buf_group(BUFFER_GROUP);
+            one.build().flags(squeue::Flags::BUFFER_SELECT)
+        };
         self.submit(entry, Op::Recv, socket.key.get(), &socket.in_flight);
     }
 
