@@ -66,7 +66,7 @@ document! {
         /// How many, or which. `auto` is what the affinity mask and the cgroup quota allow; 4 is four cores; "0-7",
         /// "0,2,4-6" and [0, 2] name CPUs. More than the machine has run unpinned.
         count: CoreCount = "auto";
-        /// Submission entries of the ring; the completion ring has twice as many. Too few cost a system call each.
+        /// Submission entries of the ring; the completion ring has four times as many. Too few cost a system call each.
         ring_entries: PowerOfTwo<64, 32768> = 4096;
         /// Open client connections per core. Above it, new ones are closed at once rather than served slowly.
         connections_max: Int<1, 1048576> = 65536;

@@ -299,7 +299,7 @@ fn readers_that_do_not_keep_up_leave_buffers_for_the_others() {
     static PIECE: [u8; 1_000_000] = [b'x'; 1_000_000];
     let origin = Origin::start(|x| {
         x.send("HTTP/1.1 200 OK\r\nContent-Length: 20000000\r\n\r\n")?;
-        (0..20).try_for_each(|_| x.send(&PIECE))
+        (0..20).try_for_each(|_| x.send(PIECE.as_slice()))
     });
     let gateway = Gateway::start(&format!(
         "[cores]\ncount = 1\nbuffers_max = 1024\n[[routes]]\nname = \"fixed\"\npath = \"/fixed\"\nrespond = {{ body = \"x\" }}\n{}",
