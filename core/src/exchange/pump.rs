@@ -10,8 +10,8 @@ use ringway_proto::{CHUNK_END, write_chunk_head, write_last_chunk};
 use super::body::{BodyError, BodyReader};
 use crate::net::{Buffers, Room, Stream};
 
-/// Bytes that may wait in the receiving stream before the pump stops reading: enough for a fast link, and a slow reader
-/// costs no more than this.
+/// Bytes that may wait in the receiving stream before the pump stops reading: enough for a fast link. What the sender's
+/// stream has received by then waits there (`net`).
 const UNSENT_BYTES_MAX: usize = 128 * 1024;
 /// The same while half of the core's buffers hold bytes. While three quarters do, a piece goes before the next is read.
 const UNSENT_BYTES_MAX_AT_HALF: usize = 32 * 1024;
