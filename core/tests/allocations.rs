@@ -6,12 +6,11 @@ mod support;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
-use inside::Core;
+use inside::{Core, exchange};
 use ringway::net::EngineKind;
 use support::Origin;
 
@@ -74,23 +73,6 @@ fn core(origin: &Origin, engine: EngineKind) -> Core {
         origin.address()
     );
     Core::start(&toml, engine, || IS_CORE.with(|core| core.set(true)))
-}
-
-fn exchange(client: &mut TcpStream, request: &[u8], answer: &mut [u8], status: &[u8]) {
-    client.write_all(request).unwrap();
-    let mut length = 0;
-    loop {
-        length += client.read(&mut answer[length..]).unwrap();
-        let text = &answer[..length];
-        assert!(text.starts_with(status), "{}", String::from_utf8_lossy(text));
-        if let Some(head) = text.windows(4).position(|four| four == b"\r\n\r\n") {
-            let head_text = String::from_utf8_lossy(&text[..head]).to_ascii_lowercase();
-            let body = head_text.split("content-length: ").nth(1).unwrap().lines().next().unwrap();
-            if length >= head + 4 + body.trim().parse::<usize>().unwrap() {
-                return;
-            }
-        }
-    }
 }
 
 fn steady(name: &str, address: SocketAddr, request: &[u8], status: &[u8]) {

@@ -8,13 +8,12 @@ mod support;
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
-use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::ops::Range;
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use inside::Core;
+use inside::{Core, exchange};
 use ringway::net::EngineKind;
 use support::Origin;
 
@@ -225,24 +224,8 @@ const REQUESTS: [(&str, &str); 4] = [
     ("GET /nowhere HTTP/1.1\r\nHost: a.test\r\n\r\n", "HTTP/1.1 404"),
 ];
 
-fn exchange(client: &mut TcpStream, (request, status): (&str, &str)) {
-    client.write_all(request.as_bytes()).expect("a request is sent");
-    let mut answer = [0; 4096];
-    let mut length = 0;
-    loop {
-        let count = client.read(&mut answer[length..]).expect("an answer");
-        assert!(count > 0, "closed");
-        length += count;
-        let text = str::from_utf8(&answer[..length]).expect("text");
-        assert!(text.starts_with(status), "{text}");
-        if let Some((head, body)) = text.split_once("\r\n\r\n") {
-            let wanted = head.to_ascii_lowercase();
-            let wanted = wanted.split("content-length: ").nth(1).and_then(|rest| rest.lines().next());
-            if body.len() >= wanted.and_then(|bytes| bytes.parse().ok()).expect("content-length") {
-                return;
-            }
-        }
-    }
+fn ask(client: &mut TcpStream, (request, status): (&str, &str)) {
+    exchange(client, request.as_bytes(), &mut [0; 4096], status.as_bytes());
 }
 
 /// A connection that the kernel has given to this core.
@@ -251,7 +234,7 @@ fn client_of(core: &mut Core) -> TcpStream {
         let before = core.metric("ringway_core_requests_total");
         let mut client = TcpStream::connect(core.address).expect("connected");
         client.set_nodelay(true).expect("a socket");
-        exchange(&mut client, REQUESTS[0]);
+        ask(&mut client, REQUESTS[0]);
         if core.metric("ringway_core_requests_total") > before {
             return client;
         }
@@ -277,12 +260,12 @@ fn nothing_is_shared(engine: EngineKind) {
     let maker = own_region();
     let served = std::thread::spawn(move || {
         for (mut client, (core, thread, _)) in clients.into_iter().zip(&threads) {
-            (0..WARM_UP).for_each(|round| exchange(&mut client, REQUESTS[round % REQUESTS.len()]));
+            (0..WARM_UP).for_each(|round| ask(&mut client, REQUESTS[round % REQUESTS.len()]));
             let others = || threads.iter().filter(|(other, ..)| other != core).map(|(_, _, region)| region);
             let wrote = || {
                 let watch = Watch::start(*thread, others().chain([&maker]).cloned().collect());
                 for round in 0..WATCHED {
-                    exchange(&mut client, REQUESTS[round % REQUESTS.len()]);
+                    ask(&mut client, REQUESTS[round % REQUESTS.len()]);
                     if round % WATCH_AGAIN == 0 {
                         watch.again();
                     }

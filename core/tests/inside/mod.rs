@@ -2,7 +2,8 @@
 //! left behind. No control thread; the plan is handed over as boot would.
 #![allow(dead_code)]
 
-use std::net::{IpAddr, SocketAddr};
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
 
 use ringway::mesh::{self, CoreGauges, DrainStep, Receiver, Sender, ToControl, ToShard};
@@ -132,5 +133,23 @@ impl Core {
 
     pub fn drain(&self, step: DrainStep) {
         assert!(self.inbox.try_send(ToShard::Drain(step)).is_ok(), "the core's inbox is full");
+    }
+}
+
+/// Sends a request and reads its answer, which begins with `status`, into `answer`; allocates nothing of the core's.
+pub fn exchange(client: &mut TcpStream, request: &[u8], answer: &mut [u8], status: &[u8]) {
+    client.write_all(request).unwrap();
+    let mut length = 0;
+    loop {
+        length += client.read(&mut answer[length..]).unwrap();
+        let text = &answer[..length];
+        assert!(text.starts_with(status), "{}", String::from_utf8_lossy(text));
+        if let Some(head) = text.windows(4).position(|four| four == b"\r\n\r\n") {
+            let head_text = String::from_utf8_lossy(&text[..head]).to_ascii_lowercase();
+            let body = head_text.split("content-length: ").nth(1).unwrap().lines().next().unwrap();
+            if length >= head + 4 + body.trim().parse::<usize>().unwrap() {
+                return;
+            }
+        }
     }
 }
