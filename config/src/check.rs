@@ -1,6 +1,7 @@
 //! From a document to a snapshot: what must fit together, and every name turned into what it names.
 //! Each value alone was already checked when it was read.
 
+mod clusters;
 mod routes;
 
 use std::collections::hash_map::Entry;
@@ -37,7 +38,7 @@ pub(crate) fn snapshot(document: Document, problems: &mut Problems) -> Option<Sn
     let listeners: Vec<Listener> =
         listeners.0.into_iter().map(|(name, Table(keys))| check_listener(name, keys, problems)).collect();
     let clusters: Vec<Cluster> =
-        clusters.0.into_iter().map(|(name, Table(keys))| check_cluster(name, keys, problems)).collect();
+        clusters.0.into_iter().map(|(name, Table(keys))| clusters::check(name, keys, problems)).collect();
     check_binds(&process.telemetry, &listeners, problems);
     check_present(&listeners, routes.0.is_empty(), problems);
     let routes = routes::check(routes.0, &listeners, &clusters, problems)?;
@@ -148,35 +149,6 @@ fn check_listener(name: String, keys: document::Listener, problems: &mut Problem
         forwarded: keys.forwarded,
         via: keys.via.0,
         trusted_proxies: keys.trusted_proxies.0,
-        name,
-    }
-}
-
-fn check_cluster(name: String, keys: document::Cluster, problems: &mut Problems) -> Cluster {
-    let clusters = Place::ROOT.key("clusters");
-    let place = clusters.key(&name);
-    let endpoints = place.key("endpoints");
-    if keys.endpoints.0.is_empty() {
-        problems.error(&endpoints, Fault::new("is empty").cure("name at least one, such as \"10.0.0.1:8080\""));
-    }
-    let mut known = HashMap::new();
-    for (index, endpoint) in keys.endpoints.0.iter().enumerate() {
-        if let Some(first) = known.insert(&endpoint.address, index) {
-            let fault = Fault::new(format!("the same address as endpoints[{first}]"));
-            problems.error(&endpoints.index(index), fault.cure("give one of them a weight instead"));
-        }
-    }
-    Cluster {
-        endpoints: keys.endpoints.0,
-        balance: keys.balance,
-        connect_timeout: keys.connect_timeout.duration(),
-        first_byte_timeout: keys.first_byte_timeout.duration(),
-        between_bytes_timeout: keys.between_bytes_timeout.duration(),
-        total_timeout: keys.total_timeout.map(|time| time.duration()),
-        response_head_bytes_max: keys.response_head_bytes_max.usize(),
-        host: keys.host,
-        dns_refresh: keys.dns_refresh.duration(),
-        retry_stale: keys.retry_stale,
         name,
     }
 }

@@ -4,6 +4,7 @@
 use toml::de::DeValue;
 
 use crate::bounded::{Int, KIB, PowerOfTwo, Size, TIB, Time};
+use crate::cluster::{Cluster, Hedge, Retry};
 use crate::cores::Cores;
 use crate::decode::{Decode, List, Name, Named, OneOrMore, Table, Word, choice, document, wrong_type};
 use crate::http::{HeaderName, HeaderValue, Method, Via};
@@ -12,14 +13,12 @@ use crate::path::{ExactPath, PathPrefix};
 use crate::place::Place;
 use crate::problem::{Fault, Problems, quoted};
 use crate::snapshot::{
-    AccessFormat, AccessTarget, Balance, Cidr, CoreCount, Endpoint, FilterConfig, Forwarded, HostHeader, HostPattern,
-    IoChoice, Steering,
+    AccessFormat, AccessTarget, Cidr, CoreCount, FilterConfig, Forwarded, HostPattern, IoChoice, Steering,
 };
 
 const LISTENERS_MAX: usize = 1000;
 const BINDS_MAX: usize = 64;
 const CLUSTERS_MAX: usize = 100_000;
-const ENDPOINTS_MAX: usize = 10_000;
 const ROUTES_MAX: usize = 100_000;
 const HOSTS_MAX: usize = 1000;
 const METHODS_MAX: usize = 32;
@@ -29,9 +28,9 @@ const HEADERS_MAX: usize = 64;
 const CIDRS_MAX: usize = 10_000;
 
 /// A whole day is more than any exchange, and less than what a timer wheel holds.
-const DAY_MS: u64 = 24 * 3600 * 1000;
+pub(crate) const DAY_MS: u64 = 24 * 3600 * 1000;
 
-type Timeout = Time<1, DAY_MS>;
+pub(crate) type Timeout = Time<1, DAY_MS>;
 type BodyBytes = Size<0, TIB>;
 
 document! {
@@ -186,33 +185,6 @@ document! {
         trusted_proxies: List<Cidr, CIDRS_MAX> = [];
     }
 
-    /// A named set of endpoints that serve the same.
-    struct Cluster {
-        /// "10.0.0.1:8080", "[::1]:8080", "users.internal:8080", "unix:/run/app.sock", or with a weight
-        /// { address = "10.0.0.1:8080", weight = 2 }. At least one.
-        endpoints: List<Endpoint, ENDPOINTS_MAX>;
-        /// `round_robin` is smooth, weighted and phase-shifted per core; `least_request` takes the less busy of two at
-        /// random, for answers that differ much in cost.
-        balance: Balance = "round_robin";
-        /// To an open connection. Short, for an endpoint that is up answers within a round trip.
-        connect_timeout: Timeout = "1s";
-        /// From the request's last byte to the answer's first; then 504.
-        first_byte_timeout: Timeout = "30s";
-        /// Between two reads of an answer's body, or two writes of a request's.
-        between_bytes_timeout: Timeout = "30s";
-        /// The whole exchange with the origin; unset is no limit, so that downloads may take their time.
-        total_timeout: Option<Timeout>;
-        /// Status line and headers of an answer; above it 502.
-        response_head_bytes_max: Size<KIB, { 60 * KIB }> = "32KiB";
-        /// The Host an origin sees: the client's, the endpoint's as written here, or this one.
-        host: HostHeader = "preserve";
-        /// How long a resolved name is used. If a name no longer resolves, its last addresses stay in use.
-        dns_refresh: Time<1000, DAY_MS> = "10s";
-        /// One more try when a reused connection turns out to be dead before any byte of an answer, and only if the
-        /// request can be sent again safely.
-        retry_stale: bool = true;
-    }
-
     /// Conditions, filters, action. The best match wins: by `priority`, then host, then path from the left, then methods
     /// and headers, each time the more exact; only then by the order in the file.
     struct Route {
@@ -246,6 +218,10 @@ document! {
         body_bytes_max: Option<BodyBytes>;
         /// Replaces the cluster's.
         total_timeout: Option<Timeout>;
+        /// Replaces the cluster's as a whole.
+        retry: Option<Table<Retry>>;
+        /// A second request to another endpoint when the first takes long; the first answer wins.
+        hedge: Option<Table<Hedge>>;
     }
 
     /// One test of one request header. Exactly one besides `name`.
@@ -298,7 +274,6 @@ choice!(IoChoice { "auto" => Self::Auto, "io_uring" => Self::IoUring, "epoll" =>
 choice!(AccessFormat { "ecs" => Self::Ecs, "combined" => Self::Combined });
 choice!(Steering { "kernel" => Self::Kernel, "cpu" => Self::Cpu, "least_loaded" => Self::LeastLoaded });
 choice!(Forwarded { "x" => Self::X, "rfc7239" => Self::Rfc7239, "both" => Self::Both, "off" => Self::Off });
-choice!(Balance { "round_robin" => Self::RoundRobin, "least_request" => Self::LeastRequest });
 
 /// HTTP/1.1, the only one so far.
 #[derive(Debug)]

@@ -128,6 +128,14 @@ impl Word for Method {
     }
 }
 
+/// RFC 6265 section 4.1.1: a token.
+pub(crate) fn cookie_name(text: &str) -> Result<String, Fault> {
+    if (1..=HEADER_NAME_BYTES_MAX).contains(&text.len()) && text.bytes().all(is_token_byte) {
+        return Ok(text.to_owned());
+    }
+    Err(Fault::new(format!("{} is not a cookie's name", quoted(text))).cure("use letters, digits, dashes, underscores"))
+}
+
 impl Word for HostPattern {
     const SHAPE: &'static str = "host, or \"*.example.com\"";
 

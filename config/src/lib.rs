@@ -4,6 +4,7 @@
 
 mod bounded;
 mod check;
+mod cluster;
 mod cores;
 mod decode;
 mod document;

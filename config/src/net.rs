@@ -148,6 +148,8 @@ document! {
         address: EndpointAddress;
         /// Share of the cluster's requests, relative to its neighbours; also weighs `least_request`.
         weight: Int<1, 1000> = 1;
+        /// Gets requests only as far as the others cannot take them.
+        backup: bool = false;
     }
 }
 
@@ -162,11 +164,16 @@ impl Decode for Endpoint {
 
     fn decode(value: &DeValue<'_>, place: &Place<'_>, problems: &mut Problems) -> Option<Self> {
         match value {
-            DeValue::String(_) => {
-                EndpointAddress::decode(value, place, problems).map(|address| Endpoint { address, weight: 1 })
-            }
-            DeValue::Table(table) => EndpointKeys::from_table(table, place, problems)
-                .map(|keys| Endpoint { address: keys.address, weight: keys.weight.u32() }),
+            DeValue::String(_) => EndpointAddress::decode(value, place, problems).map(|address| Endpoint {
+                address,
+                weight: 1,
+                backup: false,
+            }),
+            DeValue::Table(table) => EndpointKeys::from_table(table, place, problems).map(|keys| Endpoint {
+                address: keys.address,
+                weight: keys.weight.u32(),
+                backup: keys.backup,
+            }),
             _ => {
                 problems.error(place, wrong_type("\"ADDRESS:PORT\" or { address = \"...\", weight = 1 }", value));
                 None

@@ -1,9 +1,13 @@
 //! The checked document: every name resolved, every unit parsed, every limit in range.
 //! Immutable; what the control thread compiles into a plan. Not the TOML shape (`document`).
 
+mod cluster;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
+
+pub use cluster::*;
 
 /// A whole configuration that passed every check.
 #[derive(Debug, Clone, PartialEq)]
@@ -197,60 +201,6 @@ pub struct Cidr {
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub struct Cluster {
-    pub name: String,
-    pub endpoints: Vec<Endpoint>,
-    pub balance: Balance,
-    pub connect_timeout: Duration,
-    /// Request sent to the first byte of the answer.
-    pub first_byte_timeout: Duration,
-    /// Between two reads of the answer's body, or two writes of the request's.
-    pub between_bytes_timeout: Duration,
-    /// The whole exchange with the origin; `None`: no limit.
-    pub total_timeout: Option<Duration>,
-    pub response_head_bytes_max: usize,
-    pub host: HostHeader,
-    /// How long a resolved name is used before it is asked again.
-    pub dns_refresh: Duration,
-    /// One safe retry when a reused connection turns out to be dead.
-    pub retry_stale: bool,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Endpoint {
-    pub address: EndpointAddress,
-    /// 1..=1000.
-    pub weight: u32,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum EndpointAddress {
-    Ip(SocketAddr),
-    Unix(PathBuf),
-    /// Resolved off the shards; every address of the answer is an endpoint.
-    Dns {
-        host: String,
-        port: u16,
-    },
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Balance {
-    RoundRobin,
-    LeastRequest,
-}
-
-/// The `Host` that an origin sees.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum HostHeader {
-    /// The client's.
-    Preserve,
-    /// The endpoint's address as configured.
-    Endpoint,
-    Literal(String),
-}
-
-#[derive(Debug, Clone, PartialEq)]
 pub struct Route {
     pub name: String,
     /// Names of the listeners it serves; empty: all.
@@ -269,6 +219,9 @@ pub struct Route {
     /// Overrides of the listener's and the cluster's limits.
     pub body_bytes_max: Option<u64>,
     pub total_timeout: Option<Duration>,
+    /// Replaces the cluster's.
+    pub retry: Option<Retry>,
+    pub hedge: Option<Hedge>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

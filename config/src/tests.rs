@@ -1,6 +1,7 @@
 //! What every key becomes, and what the messages promise. Files with their messages are in `tests/files.rs`.
 
 mod any;
+mod clusters;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -84,8 +85,15 @@ fn cluster_and_route_defaults() {
         endpoints: vec![Endpoint {
             address: EndpointAddress::Ip("10.0.0.1:80".parse().expect("an address")),
             weight: 1,
+            backup: false,
         }],
         balance: Balance::RoundRobin,
+        hash_on: None,
+        hash_load_max_percent: None,
+        sticky: None,
+        slow_start: None,
+        panic_percent: 10,
+        spill_percent: 140,
         connect_timeout: seconds(1),
         first_byte_timeout: seconds(30),
         between_bytes_timeout: seconds(30),
@@ -94,6 +102,20 @@ fn cluster_and_route_defaults() {
         host: HostHeader::Preserve,
         dns_refresh: seconds(10),
         retry_stale: true,
+        retry: clusters::default_retry(),
+        retry_budget: RetryBudget { percent: 20, per_second_min: 10 },
+        checks: None,
+        outlier: None,
+        breaker: None,
+        endpoint_breaker: None,
+        limits: Limits {
+            requests_max: 0,
+            queue_max: 0,
+            queue_timeout: Duration::from_millis(100),
+            connections_per_endpoint_max: 0,
+            connects_per_endpoint_max: 256,
+        },
+        adaptive: None,
     };
     assert_eq!(read.clusters, [expected]);
     let expected = Route {
@@ -108,6 +130,8 @@ fn cluster_and_route_defaults() {
         action: Action::Cluster(0),
         body_bytes_max: None,
         total_timeout: None,
+        retry: None,
+        hedge: None,
     };
     assert_eq!(read.routes, [expected]);
 }
@@ -218,7 +242,7 @@ fn cluster_keys() {
         (EndpointAddress::Unix(PathBuf::from("/run/a.sock")), 1),
         (dns("b", 3), 1000),
     ];
-    assert_eq!(read.endpoints, expected.map(|(address, weight)| Endpoint { address, weight }));
+    assert_eq!(read.endpoints, expected.map(|(address, weight)| Endpoint { address, weight, backup: false }));
     assert_eq!(read.balance, Balance::LeastRequest);
     let times = [read.connect_timeout, read.first_byte_timeout, read.between_bytes_timeout, read.dns_refresh];
     assert_eq!(times, [2, 3, 4, 1].map(seconds));

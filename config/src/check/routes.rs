@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::clusters;
 use crate::bounded::MIB;
 use crate::decode::Table;
 use crate::document::{self, Condition};
@@ -89,6 +90,8 @@ fn check_route(keys: document::Route, names: &Names<'_>, place: &Place<'_>, prob
         action: action?,
         body_bytes_max: keys.body_bytes_max.map(|size| size.u64()),
         total_timeout: keys.total_timeout.map(|time| time.duration()),
+        retry: keys.retry.map(|Table(keys)| clusters::retry(keys, &place.key("retry"), problems)),
+        hedge: keys.hedge.map(|Table(keys)| clusters::hedge(&keys)),
     })
 }
 

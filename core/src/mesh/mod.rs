@@ -1,4 +1,5 @@
-//! What crosses threads: bounded inboxes, their policies, two-phase adoption, load gauges. Not what the messages do.
+//! What crosses threads: bounded inboxes, their policies, two-phase adoption, load gauges, and what a node counts and
+//! decides as one (words, windows, quotas). Not what the messages do nor what the values mean.
 //!
 //! Everything else on a shard is `Rc` and `Cell`. `Arc`, atomics and `Send` on the shards' side live here, so that the
 //! question "what do cores share?" is answered by one directory. A plain request touches none of it.
@@ -12,7 +13,10 @@ pub mod message;
 mod model;
 pub mod policy;
 pub mod port;
+pub mod quota;
 pub(crate) mod sync;
+pub mod window;
+pub mod word;
 
 pub use broadcast::{Adoption, Blocker, Outcome};
 pub use gauge::{CoreGauge, CoreGauges};
@@ -20,3 +24,6 @@ pub use inbox::{Full, Receiver, Sender, inbox};
 pub use message::{DrainStep, ToControl, ToShard};
 pub use policy::{KindCounts, Message, Policy, Sent};
 pub use port::{Lane, Port};
+pub use quota::{Quota, Share};
+pub use window::Window;
+pub use word::Word;

@@ -48,6 +48,8 @@ fn route(text: &str) -> Route {
         }),
         body_bytes_max: None,
         total_timeout: None,
+        retry: None,
+        hedge: None,
     }
 }
 
