@@ -20,6 +20,11 @@ use super::wheel::Wheel;
 
 /// Send operations kept for reuse; more are freed when done.
 const SEND_OPS_KEPT_MAX: usize = 1024;
+/// A turn or a wait that takes this much longer than it should does so because the core did not run: the process was
+/// stopped, the machine suspended or its CPU taken away. No deadline may fall into such a time, for what came in it has
+/// not been looked at.
+const UNNOTICED: Duration = Duration::from_secs(1);
+
 /// What one core's reactor may hold; see `[cores]`.
 #[derive(Debug, Clone)]
 pub struct NetLimits {
@@ -62,6 +67,8 @@ pub struct Net {
     /// When the completions of this turn were reaped.
     turn_at: Cell<Instant>,
     now_ms: Cell<u64>,
+    /// Time that the reactor's clock leaves out.
+    left_out: Cell<Duration>,
     stopping: Cell<bool>,
 }
 
@@ -100,6 +107,7 @@ impl Net {
             started,
             turn_at: Cell::new(started),
             now_ms: Cell::new(0),
+            left_out: Cell::new(Duration::ZERO),
             stopping: Cell::new(false),
         }))
     }
@@ -116,15 +124,21 @@ impl Net {
             if self.stopping.get() {
                 break;
             }
-            let now = self.clock.now();
-            on_turn(Turn { busy: now - self.turn_at.get() });
-            let now_ms = (now - self.started).as_millis() as u64;
+            let parked_at = self.clock.now();
+            let busy = parked_at - self.turn_at.get();
+            on_turn(Turn { busy });
+            self.leave_out(busy, Duration::ZERO);
+            let now_ms = self.clock_ms(parked_at);
             let wait_ms = if exec::has_ready() { Some(0) } else { self.wheel.borrow().wait_ms(now_ms) };
             match &self.engine {
                 Engine::Uring(uring) => uring.park(self, wait_ms)?,
                 Engine::Epoll(epoll) => epoll.park(self, wait_ms)?,
             }
-            self.tick();
+            let now = self.clock.now();
+            if let Some(wait_ms) = wait_ms {
+                self.leave_out(now - parked_at, Duration::from_millis(wait_ms));
+            }
+            self.tick(now);
         }
         Ok(())
     }
@@ -145,7 +159,7 @@ impl Net {
         &self.buffers
     }
 
-    /// Milliseconds since the reactor was made, as of this turn.
+    /// Milliseconds since the reactor was made, as of this turn; times in which the core could not run are left out.
     pub fn now_ms(&self) -> u64 {
         self.now_ms.get()
     }
@@ -169,10 +183,21 @@ impl Net {
         self.now_ms.get() + time.as_millis() as u64
     }
 
-    fn tick(&self) {
-        let now = self.clock.now();
+    fn clock_ms(&self, now: Instant) -> u64 {
+        (now - self.started).saturating_sub(self.left_out.get()).as_millis() as u64
+    }
+
+    /// Takes what `took` was longer than it should out of the reactor's clock.
+    fn leave_out(&self, took: Duration, should: Duration) {
+        let beyond = took.saturating_sub(should);
+        if beyond > UNNOTICED {
+            self.left_out.set(self.left_out.get() + beyond);
+        }
+    }
+
+    fn tick(&self, now: Instant) {
         self.turn_at.set(now);
-        let now_ms = (now - self.started).as_millis() as u64;
+        let now_ms = self.clock_ms(now);
         if now_ms == self.now_ms.get() {
             return;
         }

@@ -341,3 +341,26 @@ fn many_large_bodies_share_few_buffers() {
         });
     }
 }
+
+#[test]
+fn a_time_in_which_the_core_did_not_run_ends_no_wait() {
+    for kind in ENGINES {
+        on_core(kind, move |net| async move {
+            let (stream, mut peer) = pair(&net).await;
+            stream.set_recv_deadline(Some(Duration::from_millis(500)));
+            // What a stopped process or a stolen CPU is to the loop: a turn that takes long.
+            std::thread::sleep(Duration::from_millis(1500));
+            let sender = std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_millis(200));
+                peer.write_all(b"late, but not its fault").unwrap();
+                peer
+            });
+            let received = stream.recv().await.unwrap_or_else(|error| panic!("{kind:?}: {error}"));
+            assert_eq!(received.as_deref(), Some(&b"late, but not its fault"[..]));
+            let began = Instant::now();
+            stream.set_recv_deadline(Some(Duration::from_millis(100)));
+            assert!(stream.recv().await.is_err() && began.elapsed() < Duration::from_millis(900), "{kind:?}");
+            drop(sender.join().unwrap());
+        });
+    }
+}
