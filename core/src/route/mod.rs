@@ -10,6 +10,7 @@ mod hosts;
 mod order;
 mod path;
 mod pattern;
+pub mod split;
 mod trees;
 mod walk;
 
