@@ -1,11 +1,15 @@
 //! A snapshot compiled for serving: flat, immutable, built on the control thread, read by every core. Holds no state
 //! of any core (`shard`) and no text of the document.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use quanta::Instant;
 use ringway_config::Fault;
-use ringway_config::snapshot::{Action, Cidr, Cluster, EndpointAddress, Listener, Redirect, Respond, Snapshot};
+use ringway_config::snapshot::{
+    Action, Cidr, Cluster, EndpointAddress, Hedge, Listener, Redirect, Respond, Retry, Snapshot,
+};
 use ringway_proto::{HeadLimits, reason, write_decimal, write_field, write_status_line};
 
 use crate::filter::{self, Filter};
@@ -19,6 +23,7 @@ use crate::upstream::{ClusterPlan, EndpointPlan};
 pub struct Plan {
     /// Counts up by one for each plan that the node adopts.
     pub generation: u64,
+    pub node: Node,
     pub listeners: Vec<ListenerPlan>,
     pub clusters: Vec<ClusterPlan>,
     pub table: RouteTable,
@@ -38,11 +43,15 @@ pub struct ListenerPlan {
 }
 
 pub struct RoutePlan {
+    pub id: u32,
     pub name: String,
     pub filters: Vec<Box<dyn Filter>>,
     pub action: ActionPlan,
     pub body_bytes_max: Option<u64>,
     pub total_timeout: Option<std::time::Duration>,
+    /// Replaces the cluster's.
+    pub retry: Option<Retry>,
+    pub hedge: Option<Hedge>,
 }
 
 pub enum ActionPlan {
@@ -60,6 +69,20 @@ pub struct FixedAnswer {
     pub body: Vec<u8>,
 }
 
+/// What never changes while the process runs.
+#[derive(Debug, Clone, Copy)]
+pub struct Node {
+    /// The beginning of its time, which all cores share.
+    pub epoch: Instant,
+    pub cores: usize,
+}
+
+impl Node {
+    pub fn new(cores: usize) -> Node {
+        Node { epoch: Instant::now(), cores }
+    }
+}
+
 /// What a name stands for now.
 pub trait Names {
     /// The addresses of `host`, the last good ones if it cannot be asked.
@@ -67,11 +90,17 @@ pub trait Names {
 }
 
 impl Plan {
-    /// Compiles a checked snapshot.
+    /// Compiles a checked snapshot. `before` is the plan that serves now: what the node knows of its clusters lives on.
     ///
     /// # Errors
     /// What only the rooms that own a table can see: the filters', and a route table beyond its limits.
-    pub fn build(snapshot: &Snapshot, generation: u64, names: &dyn Names) -> Result<Plan, Vec<Fault>> {
+    pub fn build(
+        snapshot: &Snapshot,
+        generation: u64,
+        names: &dyn Names,
+        node: Node,
+        before: Option<&Plan>,
+    ) -> Result<Plan, Vec<Fault>> {
         let mut faults = Vec::new();
         let table = RouteTable::build(snapshot).map_err(|error| faults.push(route_fault(&error)));
         let mut routes = Vec::with_capacity(snapshot.routes.len());
@@ -82,11 +111,14 @@ impl Plan {
                 .iter()
                 .filter_map(|config| filter::build(config).map_err(|fault| faults.push(fault)).ok());
             routes.push(RoutePlan {
+                id: id as u32,
                 name: route.name.clone(),
                 filters: filters.collect(),
                 action: action(&route.action),
                 body_bytes_max: route.body_bytes_max,
                 total_timeout: route.total_timeout,
+                retry: route.retry.clone(),
+                hedge: route.hedge,
             });
             if let Ok(table) = &table {
                 labels.push(RouteLabel { name: route.name.as_str().into(), pattern: table.label(id as u32).into() });
@@ -95,8 +127,9 @@ impl Plan {
         match table {
             Ok(table) if faults.is_empty() => Ok(Plan {
                 generation,
+                node,
                 listeners: snapshot.listeners.iter().map(listener).collect(),
-                clusters: snapshot.clusters.iter().map(|config| cluster(config, names)).collect(),
+                clusters: clusters(snapshot, names, node, before),
                 table,
                 routes,
                 labels: labels.into(),
@@ -120,11 +153,24 @@ fn listener(config: &Listener) -> ListenerPlan {
     ListenerPlan { addresses: config.bind.clone(), config: config.clone(), head_limits }
 }
 
-fn cluster(config: &Cluster, names: &dyn Names) -> ClusterPlan {
+fn clusters(snapshot: &Snapshot, names: &dyn Names, node: Node, before: Option<&Plan>) -> Vec<ClusterPlan> {
+    let now_ms = Instant::now().saturating_duration_since(node.epoch).as_millis() as u64;
+    let known: HashMap<&str, &ClusterPlan> = before
+        .iter()
+        .flat_map(|plan| plan.clusters.iter().map(|cluster| (cluster.config.name.as_str(), cluster)))
+        .collect();
+    let plan = |config: &Cluster| {
+        let before = known.get(config.name.as_str()).copied();
+        ClusterPlan::new(config.clone(), endpoints(config, names), before, node.cores, now_ms)
+    };
+    snapshot.clusters.iter().map(plan).collect()
+}
+
+fn endpoints(config: &Cluster, names: &dyn Names) -> Vec<EndpointPlan> {
     let mut endpoints = Vec::new();
     for endpoint in &config.endpoints {
         let mut add = |address: Address, label: String| {
-            endpoints.push(EndpointPlan { address, label, weight: endpoint.weight });
+            endpoints.push(EndpointPlan { address, label, weight: endpoint.weight, backup: endpoint.backup });
         };
         match &endpoint.address {
             EndpointAddress::Ip(address) => add(Address::Ip(*address), address.to_string()),
@@ -136,7 +182,7 @@ fn cluster(config: &Cluster, names: &dyn Names) -> ClusterPlan {
             }
         }
     }
-    ClusterPlan { config: config.clone(), endpoints }
+    endpoints
 }
 
 fn action(action: &Action) -> ActionPlan {

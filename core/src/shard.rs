@@ -216,6 +216,10 @@ impl Shard {
             endpoint.drop_idle(drop);
             beyond -= drop;
         }
+        let since = self.net.reaped_at().saturating_duration_since(adopted.plan.node.epoch);
+        for (cluster, plan) in std::iter::zip(&adopted.clusters, &adopted.plan.clusters) {
+            cluster.tick(plan, since.as_millis() as u64);
+        }
         self.meters.core.buffers_in_use.set(self.net.buffers().lent() as u64);
     }
 }

@@ -30,8 +30,8 @@ fn main() {
     };
     micro.time("balance/slow start, linear", || share(1.0));
     micro.time("balance/slow start, aggression 2", || share(2.0));
-    micro.time("balance/spill of 3 tiers, built", || Spill::new(black_box([(3, 10), (2, 10), (5, 10)])));
-    let spill = Spill::new([(3, 10), (2, 10), (5, 10)]);
+    micro.time("balance/spill of 3 tiers, built", || Spill::new(black_box([(3, 10), (2, 10), (5, 10)]), 140));
+    let spill = Spill::new([(3, 10), (2, 10), (5, 10)], 140);
     micro.time("balance/spill of 3 tiers, chosen", || spill.tier(random.percent()));
     let split = Split::new(&[95, 5]);
     let turn = Cell::new(first_turn(0, 1));

@@ -11,7 +11,7 @@ use ringway_proto::NormalPath;
 
 use super::cli::print_problems;
 use crate::control::document::{Document, NoNames};
-use crate::plan::Plan;
+use crate::plan::{Node, Plan};
 use crate::route::{Captures, FieldSource, Missed, Query, RouteId};
 
 const NO_ROUTE: u8 = 1;
@@ -85,7 +85,7 @@ impl FieldSource for Fields<'_> {
 /// Prints the answer. 0: some route takes the request; 1: none does, or the file is bad.
 pub fn explain(file: Option<&Path>, asked: &Asked) -> ExitCode {
     let found = Document::read(file).and_then(|document| {
-        let plan = document.plan(0, &NoNames)?;
+        let plan = document.plan(0, &NoNames, Node::new(1), None)?;
         answer(&document, &plan, asked)
     });
     match found {
@@ -213,7 +213,7 @@ mod tests {
 
     fn ask(method: &str, url: &str, headers: &[&str]) -> (String, bool) {
         let document = Document::read(None).unwrap();
-        let plan = document.plan(0, &NoNames).unwrap();
+        let plan = document.plan(0, &NoNames, Node::new(1), None).unwrap();
         let headers = headers.iter().map(|header| parse_header(header).unwrap()).collect();
         let asked = Asked { method: method.into(), url: parse_url(url).unwrap(), headers, listener: None };
         answer(&document, &plan, &asked).unwrap()

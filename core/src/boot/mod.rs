@@ -29,6 +29,7 @@ use crate::control::{
     port_holder, say, say_blockers, system_lookup,
 };
 use crate::net::{self, EngineKind};
+use crate::plan::Node;
 use cores::{Machine, Seats};
 use limits::Fit;
 
@@ -172,7 +173,7 @@ async fn serve(
     spawn_local(names.clone().refresh());
     names.learn(&document.snapshot).await;
     let known = names.known();
-    let mut plan = document.plan(FIRST_GENERATION, &known)?;
+    let mut plan = document.plan(FIRST_GENERATION, &known, Node::new(seats.cpus.len()), None)?;
     let bound = bind_listeners(&mut plan, &Bound::new(), &Left::default(), &seats.cpus).map_err(other)?;
 
     let plan = Arc::new(plan);
@@ -182,7 +183,9 @@ async fn serve(
     let shards::Started { port, gauges, inbox, log } = shards::start(&crew, &plan).map_err(StartError::Other)?;
     let (orders, ordered) = mpsc::channel(QUEUED_MAX);
     let document = Arc::new(document);
-    let serving = Serving { document: document.clone(), generation: FIRST_GENERATION, bound: bound.clone(), known };
+    let (document_now, plan_now) = (document.clone(), plan.clone());
+    let serving =
+        Serving { document: document_now, plan: plan_now, generation: FIRST_GENERATION, bound: bound.clone(), known };
     let (path, cpus) = (document.path.clone(), seats.cpus.clone());
     let control = Control::new(ControlParts { path, engine, cpus, port, gauges, names, serving, log, orders });
 

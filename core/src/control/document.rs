@@ -7,7 +7,7 @@ use ringway_config::{Errors, Fault, Loaded, Problem, Snapshot, Source};
 
 use crate::observe::access_log::LOGGED_HEADERS_MAX;
 use crate::observe::{LogFormat, LogSettings, LoggedHeader};
-use crate::plan::{Names, Plan};
+use crate::plan::{Names, Node, Plan};
 
 /// Under which name the embedded demo's problems are reported.
 const DEMO_NAME: &str = "(the embedded demo)";
@@ -35,8 +35,8 @@ impl Document {
 
     /// # Errors
     /// What only the rooms that own a table can see.
-    pub fn plan(&self, generation: u64, names: &dyn Names) -> Result<Plan, Errors> {
-        Plan::build(&self.snapshot, generation, names).map_err(|faults| self.locate(faults))
+    pub fn plan(&self, generation: u64, names: &dyn Names, node: Node, before: Option<&Plan>) -> Result<Plan, Errors> {
+        Plan::build(&self.snapshot, generation, names, node, before).map_err(|faults| self.locate(faults))
     }
 
     /// The dry run of `ringway check`: all that can be known without a socket.
@@ -44,7 +44,7 @@ impl Document {
     /// # Errors
     /// As [`Document::plan`], and what the access log cannot do.
     pub fn dry_run(&self) -> Result<(), Errors> {
-        let plan = Plan::build(&self.snapshot, 0, &NoNames);
+        let plan = Plan::build(&self.snapshot, 0, &NoNames, Node::new(1), None);
         let log = log_settings(&self.snapshot.process.log);
         let faults = plan.err().into_iter().flatten().chain(log.err());
         match faults.collect::<Vec<_>>() {

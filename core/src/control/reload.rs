@@ -36,6 +36,7 @@ pub type Bound = BTreeMap<(String, SocketAddr), SocketAddr>;
 /// What is served now.
 pub struct Serving {
     pub document: Arc<Document>,
+    pub plan: Arc<Plan>,
     pub generation: u64,
     pub bound: Bound,
     /// What names stood for when it was planned.
@@ -146,14 +147,16 @@ impl Control {
         let generation = self.generations.get() + 1;
         self.generations.set(generation);
         let known = Arc::new(self.names.known());
-        let (names, planned) = (known.clone(), document.clone());
-        let plan = tokio::task::spawn_blocking(move || planned.plan(generation, &*names)).await;
+        let (names, planned, serving) = (known.clone(), document.clone(), self.serving.borrow().plan.clone());
+        let build = move || planned.plan(generation, &*names, serving.node, Some(&serving));
+        let plan = tokio::task::spawn_blocking(build).await;
         let mut plan = plan.map_err(|_| Refused::Ended)??;
         let before = self.serving.borrow().bound.clone();
         let bound = bind_listeners(&mut plan, &before, &self.left.borrow(), &self.cpus)?;
-        let late = self.adopt(Arc::new(plan)).await.map_err(|why| Refused::NotAdopted(say_blockers(&why)))?;
+        let plan = Arc::new(plan);
+        let late = self.adopt(plan.clone()).await.map_err(|why| Refused::NotAdopted(say_blockers(&why)))?;
         self.left.borrow_mut().note(&before, &bound, Instant::now());
-        self.serving.replace(Serving { document, generation, bound, known: known.as_ref().clone() });
+        self.serving.replace(Serving { document, plan, generation, bound, known: known.as_ref().clone() });
         let late = match late.as_slice() {
             [] => String::new(),
             late => format!("; late to confirm, and on the old one until they do: cores {late:?}"),
@@ -307,6 +310,7 @@ fn fixed_keys(old: &Listener, new: &Listener) -> Vec<(String, &'static str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::Node;
 
     fn snapshot(text: &str) -> Snapshot {
         let base = "[[routes]]\nname = \"a\"\nrespond = { body = \"a\" }\n";
@@ -367,7 +371,7 @@ mod tests {
     #[test]
     fn a_port_of_the_kernels_choice_stays() {
         let snapshot = snapshot("[listeners.main]\nbind = \"127.0.0.1:0\"");
-        let plan = || Plan::build(&snapshot, 1, &super::super::document::NoNames).unwrap();
+        let plan = || Plan::build(&snapshot, 1, &super::super::document::NoNames, Node::new(1), None).unwrap();
         let mut first = plan();
         let bound = bind_listeners(&mut first, &Bound::new(), &Left::default(), &[None, None]).unwrap();
         let address = first.listeners[0].addresses[0];
@@ -382,7 +386,8 @@ mod tests {
     #[test]
     fn a_busy_address_is_refused_with_its_holder_unless_it_is_our_own_leaving() {
         let snapshot = |port| snapshot(&format!("[listeners.main]\nbind = \"127.0.0.1:{port}\""));
-        let plan = |port| Plan::build(&snapshot(port), 1, &super::super::document::NoNames).unwrap();
+        let plan =
+            |port| Plan::build(&snapshot(port), 1, &super::super::document::NoNames, Node::new(1), None).unwrap();
         let mut first = plan(0);
         bind_listeners(&mut first, &Bound::new(), &Left::default(), &[None]).unwrap();
         let port = first.listeners[0].addresses[0].port();

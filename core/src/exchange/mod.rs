@@ -25,9 +25,28 @@ use quanta::Instant;
 pub use refusal::Refusal;
 pub use request_id::{RequestId, RequestIds};
 use ringway_proto::{NormalPath, RequestHead, ResponseHead};
+use smallvec::SmallVec;
 
 use crate::observe::{Flag, Source};
 use crate::route::Captures;
+
+/// Tries that a record holds without an allocation.
+const TRIES_INLINE: usize = 2;
+
+/// A try that came to nothing.
+pub struct Try {
+    pub endpoint: Rc<str>,
+    pub came_to: CameTo,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CameTo {
+    Failed(Flag),
+    /// An answer with this status, thrown away.
+    Status(u16),
+    /// Another try, begun later, was answered first.
+    Outrun,
+}
 
 /// The state of one exchange.
 pub struct Exchange {
@@ -52,6 +71,8 @@ pub struct Record {
     pub cluster: Option<usize>,
     pub endpoint: Option<Rc<str>>,
     pub attempts: u32,
+    /// Tries that another one followed.
+    pub tries: SmallVec<[Try; TRIES_INLINE]>,
     pub interim_answers: u32,
     /// 0: nothing was sent.
     pub status: u16,
@@ -106,6 +127,7 @@ impl Record {
             cluster: None,
             endpoint: None,
             attempts: 0,
+            tries: SmallVec::new(),
             interim_answers: 0,
             status: 0,
             source: Source::Gateway,

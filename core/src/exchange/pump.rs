@@ -38,6 +38,39 @@ pub struct Pump {
     bytes_max: u64,
     state: State,
     unsent_before: usize,
+    kept: Kept,
+}
+
+/// What was read of the body, for another receiver.
+#[derive(Default)]
+struct Kept {
+    bytes: Vec<u8>,
+    /// A longer body is not kept.
+    bytes_max: usize,
+    /// Some of the body is gone.
+    lost: bool,
+    /// The next receiver has not got it yet.
+    owed: bool,
+}
+
+impl Kept {
+    fn add(&mut self, piece: &[u8], buffers: &Buffers) {
+        if self.bytes.len() + piece.len() <= self.bytes_max && !self.lost {
+            if self.bytes.capacity() == 0 {
+                self.bytes = buffers.send_buffer();
+            }
+            self.bytes.extend_from_slice(piece);
+        } else {
+            self.lost = true;
+            self.give_back(buffers);
+        }
+    }
+
+    fn give_back(&mut self, buffers: &Buffers) {
+        if self.bytes.capacity() > 0 {
+            buffers.give_back(std::mem::take(&mut self.bytes));
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -61,7 +94,17 @@ impl Pump {
     pub fn new(reader: BodyReader, encoding: Encoding, recv_timeout: Option<Duration>, send_timeout: Duration) -> Pump {
         let state = if reader.is_over() && encoding == Encoding::Plain { State::Done } else { State::Moving };
         let (bytes_max, until_ms) = (u64::MAX, u64::MAX);
-        Pump { reader, encoding, recv_timeout, until_ms, send_timeout, bytes_max, state, unsent_before: 0 }
+        Pump {
+            reader,
+            encoding,
+            recv_timeout,
+            until_ms,
+            send_timeout,
+            bytes_max,
+            state,
+            unsent_before: 0,
+            kept: Kept::default(),
+        }
     }
 
     pub fn until(mut self, until_ms: u64) -> Pump {
@@ -84,11 +127,44 @@ impl Pump {
         self.state == State::Moving
     }
 
-    /// Goes on after a failed receiver was replaced, which is possible as long as nothing was read.
-    pub fn resume(&mut self) {
-        if self.state == State::Stopped && self.reader.bytes == 0 {
-            self.state = State::Moving;
+    /// Keeps what is read, up to `bytes_max`, so that another receiver can get the body from its beginning.
+    pub fn keeping(mut self, bytes_max: usize) -> Pump {
+        self.kept.bytes_max = bytes_max;
+        self
+    }
+
+    /// True if another receiver can get the whole body.
+    pub fn can_begin_again(&self) -> bool {
+        !self.kept.lost
+    }
+
+    /// The next receiver gets the body from its beginning.
+    pub fn begin_again(&mut self) {
+        if self.reader.bytes == 0 && self.reader.is_over() && self.encoding == Encoding::Plain {
+            return; // there is none
         }
+        self.kept.owed = !self.kept.bytes.is_empty();
+        self.state = State::Moving;
+        self.unsent_before = 0;
+    }
+
+    /// Nobody will need the body again.
+    pub fn forget(&mut self, buffers: &Buffers) {
+        self.kept.lost = true;
+        self.kept.give_back(buffers);
+    }
+
+    /// The whole body as it is written, for a second receiver beside the first; `None` unless all of it was read and kept.
+    pub fn copy(&self, buffers: &Buffers) -> Option<Vec<u8>> {
+        if !self.is_done() || self.kept.lost || self.kept.bytes.len() as u64 != self.reader.bytes {
+            return None;
+        }
+        let mut out = buffers.send_buffer();
+        self.write_kept(&mut out);
+        if self.encoding == Encoding::Chunked {
+            write_last_chunk(&mut out, self.reader.trailers());
+        }
+        Some(out)
     }
 
     /// Gives the body up.
@@ -137,6 +213,11 @@ impl Pump {
         if from.now_ms() >= self.until_ms {
             return Poll::Ready(Err(PumpError::Source(BodyError::TimedOut)));
         }
+        if std::mem::take(&mut self.kept.owed) {
+            let mut out = buffers.send_buffer();
+            self.write_kept(&mut out);
+            to.queue_buffer(out);
+        }
         loop {
             let unsent_max = match buffers.room() {
                 Room::Plenty => UNSENT_BYTES_MAX,
@@ -155,6 +236,7 @@ impl Pump {
                     if self.reader.bytes > self.bytes_max {
                         return Poll::Ready(Err(PumpError::TooLarge(self.bytes_max)));
                     }
+                    self.kept.add(&chunk, buffers);
                     self.write(to, chunk, buffers);
                 }
                 Poll::Ready(Ok(None)) => {
@@ -201,6 +283,20 @@ impl Pump {
                 to.queue_chunk(chunk);
                 to.queue_static(CHUNK_END);
             }
+        }
+    }
+
+    fn write_kept(&self, out: &mut Vec<u8>) {
+        if self.kept.bytes.is_empty() {
+            return;
+        }
+        let chunked = self.encoding == Encoding::Chunked;
+        if chunked {
+            write_chunk_head(out, self.kept.bytes.len());
+        }
+        out.extend_from_slice(&self.kept.bytes);
+        if chunked {
+            out.extend_from_slice(CHUNK_END);
         }
     }
 

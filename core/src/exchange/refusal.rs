@@ -20,12 +20,22 @@ pub struct Refusal {
     pub close: bool,
     /// Value of `Allow`, for a 405.
     pub allow: Option<Cow<'static, str>>,
+    /// Seconds in `Retry-After`.
+    pub retry_after_s: Option<u32>,
 }
 
 impl Refusal {
     /// With the status and the code that the flag stands for.
     pub fn new(flag: Flag, reason: impl Into<Cow<'static, str>>) -> Refusal {
-        Refusal { flag, status: flag.status(), code: flag.code(), reason: reason.into(), close: false, allow: None }
+        Refusal {
+            flag,
+            status: flag.status(),
+            code: flag.code(),
+            reason: reason.into(),
+            close: false,
+            allow: None,
+            retry_after_s: None,
+        }
     }
 
     #[must_use]

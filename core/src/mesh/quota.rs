@@ -13,23 +13,20 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 /// Of all places, what all cores together keep unused is at most one in so many.
 const KEPT_SHARE: u32 = 8;
-/// After a core has found none, others keep none for so long.
-const HUNGER_MS: u64 = 1000;
-
 /// The places of the node.
 #[derive(Debug)]
 pub struct Quota {
     /// Neither in use nor kept by a core. Below zero while a lowered maximum is still exceeded.
     free: CachePadded<AtomicI64>,
-    /// When a core last found none.
-    hungry_ms: CachePadded<AtomicU64>,
+    /// How often a core has found none.
+    hunger: CachePadded<AtomicU64>,
     max: AtomicI64,
 }
 
 impl Quota {
     pub fn new(max: u32) -> Arc<Quota> {
         let free = CachePadded::new(AtomicI64::new(max.into()));
-        Arc::new(Quota { free, hungry_ms: CachePadded::new(AtomicU64::new(0)), max: AtomicI64::new(max.into()) })
+        Arc::new(Quota { free, hunger: CachePadded::new(AtomicU64::new(0)), max: AtomicI64::new(max.into()) })
     }
 
     /// Places that are taken stay taken; with a lower maximum the next ones wait until there are fewer.
@@ -68,29 +65,36 @@ impl Quota {
 pub struct Share {
     quota: Arc<Quota>,
     kept: Cell<u32>,
+    /// This core's part of the hunger.
+    own_hunger: Cell<u64>,
+    /// The others' hunger at the last two ticks, the older one first.
+    known_hunger: Cell<[u64; 2]>,
     cores: u32,
 }
 
 impl Share {
     pub fn new(quota: Arc<Quota>, cores: usize) -> Share {
-        Share { quota, kept: Cell::new(0), cores: cores.max(1) as u32 }
+        let hunger = quota.hunger.load(Ordering::Relaxed);
+        let (kept, own_hunger, known_hunger) = (Cell::new(0), Cell::new(0), Cell::new([hunger; 2]));
+        Share { quota, kept, own_hunger, known_hunger, cores: cores.max(1) as u32 }
     }
 
     /// True: the caller has a place, and gives it back in the end.
-    pub fn take(&self, now_ms: u64) -> bool {
+    pub fn take(&self) -> bool {
         if let Some(left) = self.kept.get().checked_sub(1) {
             self.kept.set(left);
             return true;
         }
         let taken = self.quota.take();
         if !taken {
-            self.quota.hungry_ms.store(now_ms.max(1), Ordering::Relaxed);
+            self.own_hunger.set(self.own_hunger.get() + 1);
+            self.quota.hunger.fetch_add(1, Ordering::Relaxed);
         }
         taken
     }
 
-    pub fn give(&self, now_ms: u64) {
-        if self.kept.get() < self.kept_max() && !self.is_wanted_elsewhere(now_ms) {
+    pub fn give(&self) {
+        if self.kept.get() < self.kept_max() && !self.is_wanted_elsewhere() {
             self.kept.set(self.kept.get() + 1);
             return;
         }
@@ -99,16 +103,25 @@ impl Share {
 
     /// The core's tick: what nobody here has needed goes to the others.
     pub fn tick(&self) {
+        self.return_kept();
+        let [_, last] = self.known_hunger.get();
+        self.known_hunger.set([last, self.others_hunger()]);
+    }
+
+    fn return_kept(&self) {
         let kept = self.kept.take();
         if kept > 0 {
             self.quota.give(kept);
         }
     }
 
-    /// True if some core has found no place a short while ago.
-    pub fn is_wanted_elsewhere(&self, now_ms: u64) -> bool {
-        let hungry_ms = self.quota.hungry_ms.load(Ordering::Relaxed);
-        hungry_ms > 0 && now_ms.saturating_sub(hungry_ms) < HUNGER_MS
+    /// True if another core has found no place since the tick before the last.
+    pub fn is_wanted_elsewhere(&self) -> bool {
+        self.others_hunger() != self.known_hunger.get()[0]
+    }
+
+    fn others_hunger(&self) -> u64 {
+        self.quota.hunger.load(Ordering::Relaxed).wrapping_sub(self.own_hunger.get())
     }
 
     fn kept_max(&self) -> u32 {
@@ -118,7 +131,7 @@ impl Share {
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.tick();
+        self.return_kept();
     }
 }
 
@@ -131,10 +144,10 @@ mod tests {
         for (max, cores) in [(1, 4), (7, 2), (100, 4), (1000, 7)] {
             let quota = Quota::new(max);
             let shares: Vec<Share> = (0..cores).map(|_| Share::new(quota.clone(), cores)).collect();
-            let taken = (0..max * 2).filter(|n| shares[*n as usize % cores].take(5)).count();
+            let taken = (0..max * 2).filter(|n| shares[*n as usize % cores].take()).count();
             assert_eq!(taken, max as usize, "{max} places, {cores} cores");
             for number in 0..max as usize {
-                shares[number % cores].give(5000);
+                shares[number % cores].give();
             }
             shares.iter().for_each(Share::tick);
             assert_eq!(quota.lent(), 0);
@@ -145,15 +158,20 @@ mod tests {
     fn a_core_that_finds_none_gets_what_others_keep() {
         let quota = Quota::new(64);
         let (one, other) = (Share::new(quota.clone(), 2), Share::new(quota.clone(), 2));
-        assert_eq!((0..64).filter(|_| one.take(1)).count(), 64);
-        (0..3).for_each(|_| one.give(2));
+        assert_eq!((0..64).filter(|_| one.take()).count(), 64);
+        (0..3).for_each(|_| one.give());
         assert_eq!(quota.lent(), 64, "one keeps up to four of them");
-        assert!(!other.take(3), "hungry from now on");
-        one.give(4);
-        assert_eq!((0..9).filter(|_| other.take(5)).count(), 4, "with the next one all come back");
-        one.give(4 + HUNGER_MS);
+        assert!(!other.take(), "hungry from now on");
+        assert!(one.is_wanted_elsewhere() && !other.is_wanted_elsewhere());
+        one.give();
+        assert_eq!((0..4).filter(|_| other.take()).count(), 4, "with the next one all come back");
         one.tick();
-        assert!(other.take(9000), "or with the tick");
+        assert!(one.is_wanted_elsewhere(), "a tick may come right after it");
+        one.tick();
+        one.give();
+        assert_eq!((one.is_wanted_elsewhere(), quota.lent()), (false, 64));
+        one.tick();
+        assert!(other.take(), "or with the tick");
     }
 
     #[test]
@@ -162,10 +180,10 @@ mod tests {
         let quota = Quota::new(max);
         let shares: Vec<Share> = (0..cores).map(|_| Share::new(quota.clone(), cores)).collect();
         for share in &shares[1..] {
-            assert_eq!((0..200).filter(|_| share.take(1)).count(), 200);
-            (0..200).for_each(|_| share.give(1));
+            assert_eq!((0..200).filter(|_| share.take()).count(), 200);
+            (0..200).for_each(|_| share.give());
         }
-        let at_hand = (0..max).filter(|_| shares[0].take(1)).count();
+        let at_hand = (0..max).filter(|_| shares[0].take()).count();
         assert!(at_hand >= 700, "{at_hand} of {max}");
     }
 
@@ -173,14 +191,14 @@ mod tests {
     fn a_maximum_can_change_while_places_are_taken() {
         let quota = Quota::new(10);
         let share = Share::new(quota.clone(), 1);
-        assert_eq!((0..10).filter(|_| share.take(1)).count(), 10);
+        assert_eq!((0..10).filter(|_| share.take()).count(), 10);
         quota.set_max(4);
-        (0..6).for_each(|_| share.give(1));
-        assert!(!share.take(1), "four are in use");
-        share.give(1);
-        assert!(share.take(1) && !share.take(1));
+        (0..6).for_each(|_| share.give());
+        assert!(!share.take(), "four are in use");
+        share.give();
+        assert!(share.take() && !share.take());
         quota.set_max(5);
-        assert!(share.take(1));
+        assert!(share.take());
         assert_eq!(quota.lent(), 5);
     }
 
@@ -194,11 +212,11 @@ mod tests {
                 let (quota, in_use) = (quota.clone(), in_use.clone());
                 std::thread::spawn(move || {
                     let share = Share::new(quota, 4);
-                    for now in 0..20_000 {
-                        let mine = (0..16).filter(|_| share.take(now)).count() as i64;
+                    for _ in 0..20_000 {
+                        let mine = (0..16).filter(|_| share.take()).count() as i64;
                         assert!(in_use.fetch_add(mine, Ordering::SeqCst) + mine <= MAX.into());
                         in_use.fetch_sub(mine, Ordering::SeqCst);
-                        (0..mine).for_each(|_| share.give(now));
+                        (0..mine).for_each(|_| share.give());
                     }
                 })
             })

@@ -4,16 +4,16 @@
 //! and may miss what is being counted at that moment.
 
 use crossbeam_utils::CachePadded;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Steps in which a window rolls on; Hystrix's `rollingStats.numBuckets`.
 pub const STEPS: usize = 10;
 
-/// `KINDS` different counts over [`STEPS`] steps of time.
+/// `KINDS` different counts over `N` steps of time.
 #[derive(Debug)]
-pub struct Window<const KINDS: usize> {
+pub struct Window<const KINDS: usize, const N: usize = STEPS> {
     /// By core.
-    slots: Box<[CachePadded<[Step<KINDS>; STEPS]>]>,
+    slots: Box<[CachePadded<[Step<KINDS>; N]>]>,
     /// Steps of another epoch count as empty.
     epoch: AtomicU64,
 }
@@ -22,33 +22,33 @@ pub struct Window<const KINDS: usize> {
 struct Step<const KINDS: usize> {
     /// Epoch and number of the step that the counts belong to; 0: being emptied.
     tag: AtomicU64,
-    counts: [AtomicU32; KINDS],
+    counts: [AtomicU64; KINDS],
 }
 
 impl<const KINDS: usize> Step<KINDS> {
     fn new() -> Self {
-        Step { tag: AtomicU64::new(0), counts: [const { AtomicU32::new(0) }; KINDS] }
+        Step { tag: AtomicU64::new(0), counts: [const { AtomicU64::new(0) }; KINDS] }
     }
 }
 
-/// Epochs wrap here; a step is not older than [`STEPS`] when it is looked at, so that none is taken for another's.
+/// Epochs wrap here; a step is not older than `N` when it is looked at, so that none is taken for another's.
 const EPOCHS: u64 = 1 << 16;
 
 fn tag(epoch: u64, number: u64) -> u64 {
-    (number + 1) << 16 | epoch % EPOCHS
+    ((number + 1) << 16) | (epoch % EPOCHS)
 }
 
-impl<const KINDS: usize> Window<KINDS> {
+impl<const KINDS: usize, const N: usize> Window<KINDS, N> {
     pub fn new(cores: usize) -> Self {
         let slot = |_| CachePadded::new(std::array::from_fn(|_| Step::new()));
         Window { slots: (0..cores).map(slot).collect(), epoch: AtomicU64::new(0) }
     }
 
-    /// Counts `more` of `kind` for `core`, whose own thread calls. `step_ms` is a tenth of the window.
-    pub fn add(&self, core: usize, now_ms: u64, step_ms: u64, kind: usize, more: u32) {
+    /// Counts `more` of `kind` for `core`, whose own thread calls. `step_ms` is one of the window's `N` parts.
+    pub fn add(&self, core: usize, now_ms: u64, step_ms: u64, kind: usize, more: u64) {
         let number = now_ms / step_ms;
         let wanted = tag(self.epoch.load(Ordering::Relaxed), number);
-        let step = &self.slots[core][(number % STEPS as u64) as usize];
+        let step = &self.slots[core][(number % N as u64) as usize];
         if step.tag.load(Ordering::Relaxed) != wanted {
             step.tag.store(0, Ordering::Relaxed);
             for count in &step.counts {
@@ -57,22 +57,22 @@ impl<const KINDS: usize> Window<KINDS> {
             step.tag.store(wanted, Ordering::Release);
         }
         let count = &step.counts[kind];
-        count.store(count.load(Ordering::Relaxed).saturating_add(more), Ordering::Relaxed);
+        count.store(count.load(Ordering::Relaxed) + more, Ordering::Relaxed);
     }
 
-    /// What all cores have counted in the last [`STEPS`] steps, the present one included.
+    /// What all cores have counted in the last `N` steps, the present one included.
     pub fn sum(&self, now_ms: u64, step_ms: u64) -> [u64; KINDS] {
         let mut sum = [0; KINDS];
         let (epoch, last) = (self.epoch.load(Ordering::Relaxed), now_ms / step_ms);
-        for back in 0..(STEPS as u64).min(last + 1) {
+        for back in 0..(N as u64).min(last + 1) {
             let number = last - back;
             let wanted = tag(epoch, number);
             for slot in &self.slots {
-                let step = &slot[(number % STEPS as u64) as usize];
+                let step = &slot[(number % N as u64) as usize];
                 if step.tag.load(Ordering::Acquire) != wanted {
                     continue;
                 }
-                let counts = step.counts.each_ref().map(|count| u64::from(count.load(Ordering::Acquire)));
+                let counts = step.counts.each_ref().map(|count| count.load(Ordering::Acquire));
                 if step.tag.load(Ordering::Relaxed) == wanted {
                     std::iter::zip(&mut sum, counts).for_each(|(sum, count)| *sum += count);
                 }

@@ -53,7 +53,9 @@ flags! {
     ConnectTimeout "UF" "connect_timeout" 504 "Origin connection timed out"
         "The origin did not take the connection within the connect timeout.",
     Overflow "UO" "overflow" 503 "Cluster overloaded"
-        "The cluster's limit of connections or waiting requests is reached, or its breaker is open.",
+        "A limit of the cluster is reached: of requests under way or waiting, or of connections.",
+    CircuitOpen "UO" "circuit_open" 503 "Circuit open"
+        "Most requests to the cluster failed a short while ago, so that its breaker spares it more.",
     OriginTimeout "UT" "origin_timeout" 504 "Origin timed out"
         "The origin took the request and did not answer within its timeouts.",
     OriginClosed "UC" "origin_closed" 502 "Origin closed the connection"

@@ -1,6 +1,7 @@
 //! The whole story of a request: our own business first, then its route, its filters, its action.
 
 mod client;
+mod keys;
 mod relay;
 mod reply;
 
@@ -8,11 +9,12 @@ use std::io;
 use std::net::IpAddr;
 use std::rc::Rc;
 
+use ringway_config::snapshot::Retry;
 use ringway_proto::{Body, Field, Known, Method, NormalPath, TargetForm, host_of};
 
 use crate::exchange::{
-    BodyReader, Encoding, Exchange, Forwarding, HeaderEdits, Hop, Pump, Refusal, client_address, max_forwards,
-    write_hop, write_request_head,
+    BodyReader, Encoding, Exchange, Forwarding, HeaderEdit, HeaderEdits, Hop, Pump, Refusal, client_address,
+    max_forwards, write_hop, write_request_head,
 };
 use crate::filter::RequestEdit;
 use crate::net::Stream;
@@ -95,15 +97,22 @@ pub async fn handle(serving: &Serving<'_>, x: &mut Exchange) -> After {
         ActionPlan::Redirect(redirect) => reply::redirect(serving, x, redirect, &answer_edits).await,
         ActionPlan::Forward(cluster) => {
             x.record.cluster = Some(*cluster);
-            let origin = origin(serving, rule, *cluster);
-            let mut upload = upload(serving, *cluster, x, body_max);
+            let origin = origin(serving, rule, *cluster, x);
+            let mut upload = upload(serving, origin.retry, *cluster, x, body_max);
             let (edits, stripped) = (&edit.headers, edit.stripped);
             let head = |out: &mut Vec<u8>, x: &Exchange, endpoint: &Endpoint| {
                 write_head(out, x, serving, origin.plan.host_for(&endpoint.label), edits, stripped);
             };
             x.body_taken = true;
-            match origin.open(serving.client, x, &mut upload, head).await {
-                Ok(lease) => relay::answer(serving, x, &origin, lease, &mut upload, &answer_edits).await,
+            let opened = origin.open(serving.client, x, &mut upload, head).await;
+            upload.forget(serving.shard.net.buffers());
+            match opened {
+                Ok(opened) => {
+                    if let Some(cookie) = origin.cookie_for(opened.at) {
+                        answer_edits.push(HeaderEdit::Add("set-cookie", cookie));
+                    }
+                    relay::answer(serving, x, &origin, opened, &mut upload, &answer_edits).await
+                }
                 Err(refusal) => refuse(serving, x, refusal).await,
             }
         }
@@ -157,26 +166,37 @@ fn refuse_missed(missed: Missed) -> Refusal {
     }
 }
 
-fn origin<'a>(serving: &Serving<'a>, rule: &RoutePlan, cluster: usize) -> Origin<'a> {
-    let plan = &serving.adopted.plan.clusters[cluster];
+fn origin<'a>(serving: &Serving<'a>, rule: &'a RoutePlan, cluster: usize, x: &Exchange) -> Origin<'a> {
+    let (adopted, shard) = (serving.adopted, serving.shard);
+    let plan = &adopted.plan.clusters[cluster];
     let total = rule.total_timeout.or(plan.config.total_timeout);
-    let net = &serving.shard.net;
     Origin {
-        net,
+        net: &shard.net,
         plan,
-        state: &serving.adopted.clusters[cluster],
-        share: &serving.shard.share,
-        meters: &serving.shard.meters,
-        until_ms: total.map_or(u64::MAX, |total| net.now_ms() + total.as_millis() as u64),
+        state: &adopted.clusters[cluster],
+        share: &shard.share,
+        meters: &shard.meters,
+        epoch: adopted.plan.node.epoch,
+        until_ms: total.map_or(u64::MAX, |total| shard.net.now_ms() + total.as_millis() as u64),
+        retry: rule.retry.as_ref().unwrap_or(&plan.config.retry),
+        hedge: rule.hedge,
+        key: plan.config.hash_on.as_ref().and_then(|on| keys::hash(serving, x, rule, on)),
+        own: plan.config.sticky.as_ref().and_then(|sticky| {
+            let bytes = x.request_bytes.bytes();
+            plan.endpoint_of_cookie(keys::cookie(&x.request.fields, bytes, &sticky.cookie)?)
+        }),
     }
 }
 
 /// The request's body on its way to the origin, of at most `bytes_max`.
-fn upload(serving: &Serving<'_>, cluster: usize, x: &Exchange, bytes_max: u64) -> Pump {
+fn upload(serving: &Serving<'_>, retry: &Retry, cluster: usize, x: &Exchange, bytes_max: u64) -> Pump {
     let encoding = if x.request.body == Body::Chunked { Encoding::Chunked } else { Encoding::Plain };
     let send_timeout = serving.adopted.plan.clusters[cluster].config.between_bytes_timeout;
     let recv_timeout = Some(serving.listener.config.body_timeout);
-    Pump::new(BodyReader::new(x.request.body), encoding, recv_timeout, send_timeout).limited(bytes_max)
+    let pump = Pump::new(BodyReader::new(x.request.body), encoding, recv_timeout, send_timeout).limited(bytes_max);
+    // Nobody sends again what may not run twice, once any of its body was read.
+    let again = retry.attempts_max > 1 && (retry.unsafe_methods || x.request.method.idempotent());
+    pump.keeping(if again { retry.body_bytes_max } else { 0 })
 }
 
 fn write_head(

@@ -12,7 +12,7 @@ use crate::exchange::{
 };
 use crate::net::Stream;
 use crate::observe::{Flag, Source};
-use crate::upstream::{Lease, Origin, blame_for};
+use crate::upstream::{Lease, Opened, Origin, blame_for};
 
 /// A body up to here is copied behind its head and goes out in one plain send, which costs less than a vectored one.
 const COPIED_BODY_BYTES_MAX: u64 = 4 * 1024;
@@ -29,10 +29,11 @@ pub async fn answer(
     serving: &Serving<'_>,
     x: &mut Exchange,
     origin: &Origin<'_>,
-    lease: Lease,
+    opened: Opened<'_>,
     upload: &mut Pump,
     edits: &HeaderEdits<'_>,
 ) -> After {
+    let Opened { lease, at, under_way: _until_the_end } = opened;
     x.record.status = x.answer.status;
     x.record.source = Source::Origin;
     if x.answer.status == 101 {
@@ -73,9 +74,11 @@ pub async fn answer(
         x.record.bytes_out += download.bytes();
         x.record.bytes_in = upload.bytes();
         if let Err(broken) = moved {
+            origin.ended(at, matches!(broken, Broken::Origin(..)));
             return give_up(serving, x, broken, framing).await;
         }
     }
+    origin.ended(at, false);
     x.record.bytes_in = upload.bytes();
     let whole = upload.is_done();
     if x.answer.keep_alive && whole && !lease.stream().has_input() {

@@ -16,7 +16,7 @@ const UNWANTED_BODY_BYTES_MAX: u64 = 64 * 1024;
 
 /// Sends an error as `application/problem+json` (RFC 9457). The reason stays in the log.
 pub async fn refuse(serving: &Serving<'_>, x: &mut Exchange, refusal: Refusal) -> After {
-    let Refusal { flag, status, code, reason: why, close, allow } = refusal;
+    let Refusal { flag, status, code, reason: why, close, allow, retry_after_s } = refusal;
     let silent = flag == Flag::ClientGone;
     x.record.blame(flag, why);
     x.record.status = if silent { 0 } else { status };
@@ -28,6 +28,11 @@ pub async fn refuse(serving: &Serving<'_>, x: &mut Exchange, refusal: Refusal) -
     write_field(&mut out, b"Content-Type", b"application/problem+json");
     if let Some(allow) = allow {
         write_field(&mut out, b"Allow", allow.as_bytes());
+    }
+    if let Some(seconds) = retry_after_s {
+        out.extend_from_slice(b"Retry-After: ");
+        write_decimal(&mut out, seconds.into());
+        out.extend_from_slice(b"\r\n");
     }
     let mut body = serving.shard.net.buffers().send_buffer();
     write_problem(&mut body, status, code, x.id.as_str());

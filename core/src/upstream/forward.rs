@@ -1,47 +1,72 @@
-//! One request on its way to an origin, up to the head of the answer: a connection, the request's head, its body as it
-//! comes, interim answers back to the client, one safe retry. The answer's body is the client side's business.
+//! A request on its way to an origin, up to the head of the answer: tries at one endpoint after another, and the rules
+//! that end them. One try is `attempt`'s; the answer's body is the client side's business.
 
 use std::borrow::Cow;
-use std::future::poll_fn;
-use std::io;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
-use std::time::Duration;
+use std::task::Poll;
+use std::time::{Duration, SystemTime};
 
-use ringway_proto::{HeadLimits, Known, Progress, Version};
+use quanta::Instant;
+use ringway_config::snapshot::{Hedge, Retry};
+use ringway_proto::{Body, Known};
+use smallvec::SmallVec;
 
-use super::ClusterState;
+use super::attempt::Answered;
 use super::cluster::ClusterPlan;
-use super::pool::{ConnectError, Endpoint, Lease, PoolShare};
-use crate::exchange::{BodyError, Exchange, Pump, PumpError, Refusal, write_interim_head};
+use super::outlier;
+use super::permit::Permit;
+use super::pool::{Endpoint, Lease, PoolShare};
+use super::retry::{self, Cause};
+use super::state::{ClusterState, Moment};
+use super::ticket::Slot;
+use crate::exchange::{BodyError, CameTo, Exchange, Pump, Refusal, Try};
 use crate::net::{Net, Stream};
 use crate::observe::core_meters::add;
 use crate::observe::{Flag, Meters};
 
-/// Interim answers (1xx) that one request may bring. Real origins send one or two.
-const INTERIM_ANSWERS_MAX: u32 = 32;
-/// Fields of an answer's head.
-const ANSWER_FIELDS_MAX: usize = 256;
+/// Endpoints that a request can have tried without an allocation.
+const TRIED_INLINE: usize = 4;
+/// The body of an answer that is thrown away is read if it is no longer and all there; else its connection is closed.
+const DROPPED_BODY_BYTES_MAX: u64 = 16 * 1024;
 
-/// The way to one cluster, as this core has it.
+/// The way to one cluster, as this core has it, for one request.
 pub struct Origin<'a> {
     pub net: &'a Rc<Net>,
     pub plan: &'a ClusterPlan,
     pub state: &'a ClusterState,
     pub share: &'a PoolShare,
     pub meters: &'a Meters,
+    /// The beginning of the node's time.
+    pub epoch: Instant,
     /// Milliseconds of the reactor's clock after which the exchange is over.
     pub until_ms: u64,
+    pub retry: &'a Retry,
+    pub hedge: Option<Hedge>,
+    /// What the request is hashed by.
+    pub key: Option<u64>,
+    /// The endpoint that the client's cookie names.
+    pub own: Option<u16>,
 }
 
-/// Why an attempt brought no answer.
-struct Failure {
-    refusal: Refusal,
-    /// The origin ended or reset the connection before a byte of an answer.
-    silent_end: bool,
+/// An answer whose head is in the exchange; its body is on the lease's connection.
+pub struct Opened<'a> {
+    pub lease: Lease,
+    /// Its place in the cluster's list.
+    pub at: u16,
+    /// The request is under way for as long as these live.
+    pub under_way: (Permit<'a>, Option<Slot<'a>>),
 }
 
-impl Origin<'_> {
+/// Endpoints that have had the request.
+pub(super) type Tried = SmallVec<[u16; TRIED_INLINE]>;
+
+/// Writes the request's head as an endpoint gets it.
+pub trait WriteHead: Fn(&mut Vec<u8>, &Exchange, &Endpoint) {}
+impl<F: Fn(&mut Vec<u8>, &Exchange, &Endpoint)> WriteHead for F {}
+
+impl<'a> Origin<'a> {
     /// Sends the request and waits until the head of its answer is in the exchange; the request's body may then still be
     /// on its way.
     ///
@@ -52,190 +77,172 @@ impl Origin<'_> {
         client: &Stream,
         x: &mut Exchange,
         upload: &mut Pump,
-        write_head: impl Fn(&mut Vec<u8>, &Exchange, &Endpoint),
-    ) -> Result<Lease, Refusal> {
-        let no_endpoint = || Refusal::new(Flag::NoHealthyOrigin, "the cluster has no endpoint");
-        let endpoint = self.state.choose(self.plan).ok_or_else(no_endpoint)?;
+        write_head: impl WriteHead,
+    ) -> Result<Opened<'a>, Refusal> {
+        let permit = self.enter().await?;
+        self.state.count_request();
+        let mut tried = Tried::new();
+        let mut made = 0;
         loop {
-            let lease = self.connection(endpoint, x).await?;
-            x.record.endpoint = Some(endpoint.label.clone());
-            let mut head = self.net.buffers().send_buffer();
-            write_head(&mut head, x, endpoint);
-            lease.stream().queue_buffer(head);
-            lease.stream().start();
-            let sent = self.net.now();
-            self.expect_answer(lease.stream());
-            let outcome = poll_fn(|cx| self.poll_answer(cx, client, lease.stream(), x, upload)).await;
-            x.record.origin_wait_ns += self.net.reaped_at().saturating_duration_since(sent).as_nanos() as u64;
-            match outcome {
-                Ok(()) => return Ok(lease),
-                Err(failure) if failure.silent_end && self.may_resend(x, upload) => {
-                    add(&self.meters.core.retries, 1);
-                    x.clear_answer();
-                    upload.resume();
+            made += 1;
+            let outcome = self.try_once(client, x, upload, &write_head, &mut tried).await;
+            let next = match &outcome {
+                Ok(_) => self.dislike(x).and_then(|cause| self.next_try(cause, true, made, x, upload, &tried)),
+                Err(failure) if failure.is_final() => None,
+                Err(failure) => {
+                    let cause = Cause::Failed(failure.refusal.flag);
+                    self.next_try(cause, failure.reached, made, x, upload, &tried)
                 }
-                Err(failure) => return Err(failure.refusal),
-            }
-        }
-    }
-
-    /// RFC 9110 9.2.2: only a method that may run twice, only while the whole request is still ours to send, and once.
-    /// Mostly it was a kept connection that its origin was closing; a fresh one that ends without a word is the same to
-    /// the client, so it is not told apart.
-    fn may_resend(&self, x: &Exchange, upload: &Pump) -> bool {
-        let first = x.record.attempts == 1;
-        self.plan.config.retry_stale && first && x.request.method.idempotent() && upload.bytes() == 0
-    }
-
-    async fn connection(&self, endpoint: &Rc<Endpoint>, x: &mut Exchange) -> Result<Lease, Refusal> {
-        x.record.attempts += 1;
-        if x.record.attempts == 1
-            && let Some(lease) = endpoint.reuse(self.share.lifetime_max)
-        {
-            return Ok(lease);
-        }
-        let timeout = self.plan.config.connect_timeout.min(self.time_left());
-        endpoint.connect(self.net, timeout).await.map_err(|error| refuse_connect(error, endpoint, timeout))
-    }
-
-    fn time_left(&self) -> Duration {
-        Duration::from_millis(self.until_ms.saturating_sub(self.net.now_ms()))
-    }
-
-    fn expect_answer(&self, origin: &Stream) {
-        origin.set_recv_deadline(Some(self.plan.config.first_byte_timeout.min(self.time_left())));
-    }
-
-    fn poll_answer(
-        &self,
-        cx: &mut Context<'_>,
-        client: &Stream,
-        origin: &Stream,
-        x: &mut Exchange,
-        upload: &mut Pump,
-    ) -> Poll<Result<(), Failure>> {
-        if client.poll_reset(cx).is_ready() {
-            let gone = Refusal::new(Flag::ClientGone, "the client reset while its origin worked");
-            return Poll::Ready(Err(gone.into()));
-        }
-        if upload.is_moving() {
-            match upload.poll(cx, client, origin, self.net.buffers()) {
-                Poll::Ready(Ok(())) => self.expect_answer(origin),
-                Poll::Ready(Err(PumpError::Source(error))) => {
-                    return Poll::Ready(Err(Refusal::of_client_body(&error).into()));
-                }
-                Poll::Ready(Err(PumpError::TooLarge(bytes_max))) => {
-                    return Poll::Ready(Err(Refusal::body_too_large(bytes_max).into()));
-                }
-                Poll::Ready(Err(PumpError::Sink(error))) if error.kind() == io::ErrorKind::TimedOut => {
-                    let refusal = Refusal::new(Flag::OriginTimeout, "the origin stopped taking the request's body");
-                    return Poll::Ready(Err(refusal.into()));
-                }
-                // The origin takes no more: it may have answered before it has read everything.
-                Poll::Ready(Err(PumpError::Sink(_))) => self.expect_answer(origin),
-                // While the body comes the origin need not answer; the body has timeouts of its own.
-                Poll::Pending => origin.set_recv_deadline(Some(self.time_left())),
-            }
-        }
-        loop {
-            let received = match origin.poll_recv(cx) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(received) => received,
             };
-            match received {
-                Ok(Some(chunk)) => x.answer_bytes.push(chunk),
-                Ok(None) => return Poll::Ready(Err(Failure::ended(x, Flag::OriginClosed, "the origin closed"))),
-                Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                    let refusal = Refusal::new(Flag::OriginTimeout, "the origin did not answer in time");
-                    return Poll::Ready(Err(refusal.into()));
+            match (outcome, next) {
+                (Ok(Answered { lease, at, slot }), None) => return Ok(Opened { lease, at, under_way: (permit, slot) }),
+                (Err(failure), None) => return Err(failure.refusal),
+                (Ok(answered), Some(wait)) => {
+                    note(x, CameTo::Status(x.answer.status));
+                    throw_away(answered.lease, x);
+                    self.wait(client, wait).await?;
                 }
-                Err(error) => {
-                    let reason = format!("the origin reset: {error}");
-                    return Poll::Ready(Err(Failure::ended(x, Flag::OriginReset, reason)));
+                (Err(failure), Some(wait)) => {
+                    note(x, CameTo::Failed(failure.refusal.flag));
+                    self.wait(client, wait).await?;
                 }
-            }
-            if self.take_head(client, origin, x)? {
-                return Poll::Ready(Ok(()));
-            }
-        }
-    }
-
-    /// Parses what has come; true once the final answer's head is complete. Interim answers go to the client.
-    fn take_head(&self, client: &Stream, origin: &Stream, x: &mut Exchange) -> Result<bool, Failure> {
-        let limits = HeadLimits {
-            head_bytes_max: self.plan.config.response_head_bytes_max,
-            target_bytes_max: usize::MAX,
-            fields_max: ANSWER_FIELDS_MAX,
-        };
-        loop {
-            match x.answer.parse(x.answer_bytes.bytes(), &limits, x.request.method) {
-                Ok(Progress::Partial) => return Ok(false),
-                Ok(Progress::Complete) => {}
-                Err(error) => {
-                    let reason = format!("the origin's answer cannot be read: {error}");
-                    return Err(Refusal::new(Flag::OriginProtocol, reason).into());
-                }
-            }
-            x.answer_bytes.cut(x.answer.head_len, origin);
-            if x.answer.status == 101 && !switches_as_asked(x) {
-                return Err(Refusal::new(Flag::OriginProtocol, "the origin switched protocols unasked").into());
-            }
-            if !x.answer.interim() {
-                return Ok(true);
-            }
-            x.record.interim_answers += 1;
-            if x.record.interim_answers > INTERIM_ANSWERS_MAX {
-                return Err(Refusal::new(Flag::OriginProtocol, "the origin sends interim answers without end").into());
-            }
-            if x.request.version == Version::Http11 {
-                let mut out = self.net.buffers().send_buffer();
-                write_interim_head(&mut out, &x.answer, x.answer_bytes.bytes());
-                client.queue_buffer(out);
-                client.start();
             }
             x.clear_answer();
-            match origin.take_input() {
-                Some(chunk) => x.answer_bytes.push(chunk),
-                None => return Ok(false),
+            upload.begin_again();
+            if !self.retry.backoff.is_zero() && !self.has_untried(&tried) {
+                tried.clear();
             }
         }
     }
-}
 
-/// RFC 9110 7.8: a server switches only to a protocol that the client named.
-fn switches_as_asked(x: &Exchange) -> bool {
-    let asked = x.request.find(Known::Upgrade).map(|field| field.value.of(x.request_bytes.bytes()));
-    let chosen = x.answer.find(Known::Upgrade).map(|field| field.value.of(x.answer_bytes.bytes()));
-    let (Some(asked), Some(chosen)) = (asked, chosen) else { return false };
-    let named = asked.split(|byte| *byte == b',').any(|one| one.trim_ascii().eq_ignore_ascii_case(chosen));
-    x.request.upgrade && x.answer.upgrade && named
-}
-
-impl Failure {
-    /// The origin ended or reset the connection before the head of its answer was complete.
-    fn ended(x: &Exchange, flag: Flag, reason: impl Into<Cow<'static, str>>) -> Failure {
-        let silent_end = x.answer_bytes.is_empty() && x.record.interim_answers == 0;
-        let reason = reason.into();
-        let place = if silent_end { "before it answered" } else { "within the head of its answer" };
-        Failure { refusal: Refusal::new(flag, format!("{reason} {place}")), silent_end }
+    /// By the node's clock.
+    pub(super) fn moment(&self) -> Moment {
+        let since = self.net.reaped_at().saturating_duration_since(self.epoch);
+        Moment { ms: since.as_millis() as u64, ns: since.as_nanos() as u64 }
     }
-}
 
-impl From<Refusal> for Failure {
-    fn from(refusal: Refusal) -> Failure {
-        Failure { refusal, silent_end: false }
+    pub(super) fn choose(&self, tried: &Tried) -> Option<u16> {
+        self.state.choose(self.plan, self.moment(), self.key, self.own, tried)
     }
-}
 
-fn refuse_connect(error: ConnectError, endpoint: &Endpoint, timeout: Duration) -> Refusal {
-    let label = &endpoint.label;
-    match error {
-        ConnectError::TimedOut => {
-            Refusal::new(Flag::ConnectTimeout, format!("{label} took no connection in {timeout:?}"))
+    /// Why an answer may be thrown away for another try.
+    fn dislike(&self, x: &Exchange) -> Option<Cause> {
+        let status = Cause::Status(x.answer.status);
+        if !self.retry.statuses.is_empty() && retry::wants(self.retry, status) {
+            return Some(status);
         }
-        ConnectError::NoPort => Refusal::new(Flag::NoPort, format!("no local port left towards {label}")),
-        ConnectError::NoDescriptor(error) => Refusal::new(Flag::Overflow, format!("no socket for {label}: {error}")),
-        ConnectError::Failed(error) => Refusal::new(Flag::ConnectFailed, format!("{label}: {error}")),
+        if self.retry.grpc_codes.is_empty() {
+            return None;
+        }
+        let bytes = x.answer_bytes.bytes();
+        let named = x.answer.fields.iter().find(|field| field.name.of(bytes).eq_ignore_ascii_case(b"grpc-status"))?;
+        let code = Cause::Grpc(std::str::from_utf8(named.value.of(bytes)).ok()?.trim().parse().ok()?);
+        retry::wants(self.retry, code).then_some(code)
+    }
+
+    /// The wait before another try, if there may be one. `reached`: an origin may have the request.
+    fn next_try(
+        &self,
+        cause: Cause,
+        reached: bool,
+        made: u32,
+        x: &Exchange,
+        upload: &Pump,
+        tried: &Tried,
+    ) -> Option<Duration> {
+        let rules = self.retry;
+        if made >= rules.attempts_max || !retry::wants(rules, cause) {
+            return None;
+        }
+        let twice = !reached || rules.unsafe_methods || x.request.method.idempotent();
+        if !twice || !upload.can_begin_again() || (rules.backoff.is_zero() && !self.has_untried(tried)) {
+            return None;
+        }
+        let mut wait = retry::backoff(rules, made, &self.state.random);
+        if let Some(asked) = retry_after(x) {
+            if asked > rules.retry_after_max {
+                return None;
+            }
+            wait = wait.max(asked);
+        }
+        if wait >= self.left(self.until_ms) || !self.budget_allows() {
+            return None;
+        }
+        add(&self.meters.core.retries, 1);
+        self.plan.node.counts.retries.add(1);
+        Some(wait)
+    }
+
+    fn has_untried(&self, tried: &Tried) -> bool {
+        self.state.has_other_than(tried)
+    }
+
+    /// Takes a retry out of the cluster's budget.
+    pub(super) fn budget_allows(&self) -> bool {
+        let now_ms = self.moment().ms;
+        self.state.tell_counts(self.plan, now_ms);
+        if !retry::allowed(&self.plan.node, self.plan.config.retry_budget, now_ms) {
+            self.plan.node.counts.retries_refused.add(1);
+            return false;
+        }
+        retry::count(&self.plan.node, self.state.core, now_ms, retry::RETRIES, 1);
+        true
+    }
+
+    /// # Errors
+    /// The client went away meanwhile.
+    async fn wait(&self, client: &Stream, time: Duration) -> Result<(), Refusal> {
+        if time.is_zero() {
+            return Ok(());
+        }
+        let mut sleep = pin!(self.net.sleep(time));
+        poll_fn(|cx| {
+            if client.poll_reset(cx).is_ready() {
+                return Poll::Ready(Err(Refusal::new(Flag::ClientGone, "the client reset before the next try")));
+            }
+            sleep.as_mut().poll(cx).map(Ok)
+        })
+        .await
+    }
+
+    /// The cookie that a client gets for its new endpoint.
+    pub fn cookie_for(&self, at: u16) -> Option<&'a str> {
+        let cookie = self.plan.cookies.get(usize::from(at)).filter(|_| self.own != Some(at))?;
+        Some(&cookie.set)
+    }
+
+    /// The answer's end: `broken` if its origin failed within it.
+    pub fn ended(&self, at: u16, broken: bool) {
+        let Some(rules) = &self.plan.config.outlier else { return };
+        let endpoint = &self.plan.node.endpoints[usize::from(at)];
+        if broken {
+            outlier::failed(&self.plan.node, endpoint, rules, self.moment().ms);
+        } else {
+            outlier::well(endpoint);
+        }
+    }
+}
+
+fn note(x: &mut Exchange, came_to: CameTo) {
+    x.record.tries.extend(x.record.endpoint.clone().map(|endpoint| Try { endpoint, came_to }));
+}
+
+fn retry_after(x: &Exchange) -> Option<Duration> {
+    let field = x.answer.find(Known::RetryAfter)?;
+    retry::retry_after(field.value.of(x.answer_bytes.bytes()), SystemTime::now())
+}
+
+/// Puts the connection of an answer that nobody wants to rest, if its body is all there.
+fn throw_away(lease: Lease, x: &Exchange) {
+    let whole = match x.answer.body {
+        Body::None => true,
+        Body::Length(length @ 0..=DROPPED_BODY_BYTES_MAX) => {
+            length == 0 || lease.stream().take_exactly(length as usize).is_some()
+        }
+        _ => false,
+    };
+    if whole && x.answer.keep_alive && !lease.stream().has_input() {
+        lease.keep();
     }
 }
 

@@ -1,12 +1,16 @@
-//! Connections of this core to one endpoint: those in use are counted, those at rest are kept. Does not choose among
-//! endpoints (`balance`) nor speak HTTP (`forward`).
+//! Connections of this core to one endpoint: those in use are counted, those at rest are kept, and there are no more of
+//! them than the node may have. Does not choose among endpoints (`choose`) nor speak HTTP (`forward`).
 
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::balance::PeakEwma;
 use super::cluster::EndpointPlan;
+use super::node::EndpointNode;
+use super::waiting::WaitList;
+use crate::mesh::{Quota, Share};
 use crate::net::{Address, Net, Stream};
 use crate::observe::Meters;
 use crate::observe::core_meters::{add, sub};
@@ -28,11 +32,54 @@ pub struct PoolShare {
 pub struct Endpoint {
     pub address: Address,
     pub label: Rc<str>,
-    pub weight: u32,
+    /// For the balance by latency.
+    pub latency: PeakEwma,
     active: Cell<u64>,
     /// Oldest use first.
     idle: RefCell<Vec<Idle>>,
+    places: Rc<Places>,
     meters: Rc<Meters>,
+}
+
+/// What this core may have of the node's connections to the endpoint, and who waits for one.
+struct Places {
+    open: Share,
+    opening: Share,
+    waiting: WaitList,
+}
+
+/// A connection's place, and while it is being opened its place among those.
+struct Place {
+    places: Rc<Places>,
+    opening: bool,
+}
+
+impl Place {
+    fn take(places: &Rc<Places>) -> Option<Place> {
+        if !places.open.take() {
+            return None;
+        }
+        if !places.opening.take() {
+            places.open.give();
+            return None;
+        }
+        Some(Place { places: places.clone(), opening: true })
+    }
+
+    fn opened(&mut self) {
+        if std::mem::take(&mut self.opening) {
+            self.places.opening.give();
+            self.places.waiting.wake_first();
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.opened();
+        self.places.open.give();
+        self.places.waiting.wake_first();
+    }
 }
 
 struct Idle {
@@ -44,6 +91,7 @@ struct Idle {
 struct Open {
     stream: Stream,
     born_ms: u64,
+    place: Place,
     meters: Rc<Meters>,
 }
 
@@ -68,10 +116,18 @@ impl Drop for Active {
     }
 }
 
+/// What a wait for a connection ends in.
+enum Found {
+    Connection(Open),
+    Place(Place),
+}
+
 /// Why there is no connection.
 #[derive(Debug)]
 pub enum ConnectError {
     TimedOut,
+    /// The node has as many connections to the endpoint as it may, or is opening as many, and none came free in time.
+    NoPlace,
     /// Every local port towards this address is taken.
     NoPort,
     /// No descriptor or memory left for a socket.
@@ -80,20 +136,23 @@ pub enum ConnectError {
 }
 
 impl Endpoint {
-    pub(super) fn new(plan: &EndpointPlan, meters: &Rc<Meters>) -> Endpoint {
+    pub(super) fn new(plan: &EndpointPlan, node: &EndpointNode, cores: usize, meters: &Rc<Meters>) -> Endpoint {
+        let share = |quota: &std::sync::Arc<Quota>| Share::new(quota.clone(), cores);
+        let (open, opening) = (share(&node.connections), share(&node.connects));
         Endpoint {
             address: plan.address.clone(),
             label: plan.label.as_str().into(),
-            weight: plan.weight,
+            latency: PeakEwma::default(),
             active: Cell::new(0),
             idle: RefCell::default(),
+            places: Rc::new(Places { open, opening, waiting: WaitList::default() }),
             meters: meters.clone(),
         }
     }
 
     /// True if `plan` means this endpoint, unchanged.
     pub(super) fn is(&self, plan: &EndpointPlan) -> bool {
-        self.address == plan.address && *self.label == *plan.label && self.weight == plan.weight
+        self.address == plan.address && *self.label == *plan.label
     }
 
     /// Exchanges under way.
@@ -108,24 +167,45 @@ impl Endpoint {
 
     /// The connection used last that is still good. Dead ones are dropped on the way.
     pub fn reuse(self: &Rc<Self>, lifetime_max: Duration) -> Option<Lease> {
+        Some(Lease { open: self.take_idle(lifetime_max)?, active: self.activate() })
+    }
+
+    fn take_idle(&self, lifetime_max: Duration) -> Option<Open> {
         loop {
             let Idle { open, .. } = self.idle.borrow_mut().pop()?;
             sub(&self.meters.core.origin_connections_idle, 1);
             let age_ms = open.stream.now_ms() - open.born_ms;
             if open.stream.is_quiet() && age_ms < lifetime_max.as_millis() as u64 {
                 add(&self.meters.core.origin_connections_reused, 1);
-                return Some(Lease { open, active: self.activate() });
+                return Some(open);
             }
         }
     }
 
-    /// A fresh connection.
+    /// Requests that wait for a connection.
+    pub fn waiting(&self) -> usize {
+        self.places.waiting.len()
+    }
+
+    /// A fresh connection. Where no more may be opened, the first one that somebody gives back.
     ///
     /// # Errors
     /// [`ConnectError`].
-    pub async fn connect(self: &Rc<Self>, net: &Rc<Net>, timeout: Duration) -> Result<Lease, ConnectError> {
+    pub async fn connect(
+        self: &Rc<Self>,
+        net: &Rc<Net>,
+        timeout: Duration,
+        lifetime_max: Duration,
+    ) -> Result<Lease, ConnectError> {
         let active = self.activate();
-        let connected = self.open(net, timeout).await;
+        let place = match Place::take(&self.places).filter(|_| self.places.waiting.is_empty()) {
+            Some(place) => place,
+            None => match self.wait_for_place(net, timeout, lifetime_max).await.ok_or(ConnectError::NoPlace)? {
+                Found::Connection(open) => return Ok(Lease { open, active }),
+                Found::Place(place) => place,
+            },
+        };
+        let connected = self.open(net, timeout, place).await;
         match &connected {
             Ok(_) => add(&self.meters.core.origin_connections_opened, 1),
             Err(ConnectError::NoPort) => add(&self.meters.core.port_exhausted, 1),
@@ -134,13 +214,23 @@ impl Endpoint {
         Ok(Lease { open: connected?, active })
     }
 
-    async fn open(&self, net: &Rc<Net>, timeout: Duration) -> Result<Open, ConnectError> {
+    async fn wait_for_place(&self, net: &Rc<Net>, timeout: Duration, lifetime_max: Duration) -> Option<Found> {
+        let until_ms = net.now_ms() + timeout.as_millis() as u64;
+        let look = || {
+            let resting = self.take_idle(lifetime_max).map(Found::Connection);
+            resting.or_else(|| Place::take(&self.places).map(Found::Place))
+        };
+        self.places.waiting.wait(net, until_ms, look).await
+    }
+
+    async fn open(&self, net: &Rc<Net>, timeout: Duration, place: Place) -> Result<Open, ConnectError> {
         let stream = net.connect(&self.address)?;
         add(&self.meters.core.origin_connections_open, 1);
-        let open = Open { stream, born_ms: net.now_ms(), meters: self.meters.clone() };
+        let mut open = Open { stream, born_ms: net.now_ms(), place, meters: self.meters.clone() };
         open.stream.set_send_deadline(Some(timeout));
         open.stream.connected().await?;
         open.stream.set_send_deadline(None);
+        open.place.opened();
         Ok(open)
     }
 
@@ -160,8 +250,12 @@ impl Endpoint {
                 && one.open.stream.is_quiet()
         });
         let resting = idle.partition_point(|one| now_ms - one.since_ms >= IDLE_AFTER_MS);
-        let beyond = resting.saturating_sub(share.idle_per_endpoint_max);
+        // What rests here may be what another core waits for.
+        let lends = self.places.open.is_wanted_elsewhere();
+        let beyond = if lends { resting } else { resting.saturating_sub(share.idle_per_endpoint_max) };
         idle.drain(..beyond);
+        self.places.open.tick();
+        self.places.opening.tick();
         sub(&self.meters.core.origin_connections_idle, (before - idle.len()) as u64);
         resting - beyond
     }
@@ -193,8 +287,13 @@ impl Lease {
         open.stream.keep_watch();
         let since_ms = open.stream.now_ms();
         let endpoint = &active.0;
+        let places = &endpoint.places;
+        if places.waiting.is_empty() && places.open.is_wanted_elsewhere() {
+            return; // its place goes to the core that has found none
+        }
         add(&endpoint.meters.core.origin_connections_idle, 1);
         endpoint.idle.borrow_mut().push(Idle { open, since_ms });
+        places.waiting.wake_first();
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use ringway::mesh::{self, CoreGauges, DrainStep, Receiver, Sender, ToControl, ToShard};
 use ringway::net::EngineKind;
 use ringway::observe::MetersSnapshot;
-use ringway::plan::{Names, Plan};
+use ringway::plan::{Names, Node, Plan};
 use ringway::serve::{self, CoreStart};
 use ringway::shard::{ControlMessage, ShardMessage};
 use ringway::sockets::{self, NewSockets};
@@ -47,7 +47,8 @@ impl Core {
     ) -> Vec<Core> {
         let loaded = ringway_config::load(&Source { name: "test.toml".into(), text: toml.into() });
         let snapshot = loaded.unwrap_or_else(|errors| panic!("{errors}")).snapshot;
-        let mut plan = Plan::build(&snapshot, 1, &NoNames).unwrap_or_else(|faults| panic!("{faults:?}"));
+        let mut plan =
+            Plan::build(&snapshot, 1, &NoNames, Node::new(count), None).unwrap_or_else(|faults| panic!("{faults:?}"));
         let mut new = Vec::new();
         let unpinned = vec![None; count];
         for (index, listener) in snapshot.listeners.iter().enumerate() {

@@ -3,9 +3,6 @@
 
 use smallvec::SmallVec;
 
-/// A tier takes requests for 1.4 times its healthy part: it may lose two endpoints of seven before any spill over.
-pub const OVERPROVISIONING_PERCENT: u64 = 140;
-
 /// Tiers that need no heap.
 const TIERS_INLINE: usize = 4;
 
@@ -18,14 +15,15 @@ pub struct Spill {
 }
 
 impl Spill {
-    /// From each tier's usable weight and its whole weight, the primary one first.
+    /// From each tier's usable weight and its whole weight, the primary one first. With a factor of 140 % a tier may lose
+    /// two endpoints of seven before any spill over.
     ///
-    /// A tier's health is its usable part times 1.4, at most 100 %. Each takes as many percent of all requests as its
+    /// A tier's health is its usable part times the factor, at most 100 %. Each takes as many percent of all requests as its
     /// health, as far as those before it left any. Where all healths together are below 100 %, they share all requests
     /// in proportion, and the first with any health takes what rounding leaves. With nobody usable all go to tier 0.
-    pub fn new(tiers: impl IntoIterator<Item = (u64, u64)>) -> Spill {
+    pub fn new(tiers: impl IntoIterator<Item = (u64, u64)>, factor_percent: u64) -> Spill {
         let healths: SmallVec<[u64; TIERS_INLINE]> =
-            tiers.into_iter().map(|(usable, all)| health_percent(usable, all)).collect();
+            tiers.into_iter().map(|(usable, all)| health_percent(usable, all, factor_percent)).collect();
         let sum: u64 = healths.iter().sum();
         let whole = sum.clamp(1, 100);
         let mut loads: SmallVec<[u64; TIERS_INLINE]> = SmallVec::new();
@@ -60,8 +58,8 @@ impl Spill {
 }
 
 /// Rounded down. Some health is left as long as somebody is usable.
-fn health_percent(usable: u64, all: u64) -> u64 {
-    let percent = u128::from(usable) * u128::from(OVERPROVISIONING_PERCENT) / u128::from(all.max(1));
+fn health_percent(usable: u64, all: u64, factor_percent: u64) -> u64 {
+    let percent = u128::from(usable) * u128::from(factor_percent) / u128::from(all.max(1));
     (percent.min(100) as u64).max(usable.min(1))
 }
 
@@ -78,7 +76,7 @@ mod tests {
     use super::*;
 
     fn loads(healthy_percents: &[u64]) -> Vec<u64> {
-        let spill = Spill::new(healthy_percents.iter().map(|&percent| (percent, 100)));
+        let spill = Spill::new(healthy_percents.iter().map(|&percent| (percent, 100)), 140);
         let mut counts = vec![0; healthy_percents.len()];
         (0..100).for_each(|percent| counts[spill.tier(percent)] += 1);
         counts
@@ -114,24 +112,24 @@ mod tests {
     #[test]
     fn with_nobody_usable_all_go_to_the_first() {
         assert_eq!(loads(&[0, 0]), [100, 0]);
-        assert_eq!(Spill::new([]).tier(50), 0);
-        assert_eq!(Spill::new([(0, 0), (0, 0)]).tier(99), 0);
-        assert_eq!(Spill::new([(0, 0), (1, 1)]).tier(0), 1);
+        assert_eq!(Spill::new([], 140).tier(50), 0);
+        assert_eq!(Spill::new([(0, 0), (0, 0)], 140).tier(99), 0);
+        assert_eq!(Spill::new([(0, 0), (1, 1)], 140).tier(0), 1);
     }
 
     #[test]
     fn one_of_very_many_still_counts() {
-        assert_eq!(Spill::new([(1, 10_000), (0, 1)]).tier(99), 0);
-        assert_eq!(Spill::new([(1, 10_000), (1, 1)]).tier(0), 0);
-        assert_eq!(Spill::new([(1, 10_000), (1, 1)]).tier(1), 1);
+        assert_eq!(Spill::new([(1, 10_000), (0, 1)], 140).tier(99), 0);
+        assert_eq!(Spill::new([(1, 10_000), (1, 1)], 140).tier(0), 0);
+        assert_eq!(Spill::new([(1, 10_000), (1, 1)], 140).tier(1), 1);
     }
 
     #[test]
     fn shortness_is_of_all_tiers_together() {
-        assert!(!Spill::new([(3, 10), (10, 10)]).is_short());
-        assert!(Spill::new([(3, 10), (4, 10)]).is_short());
-        assert!(!Spill::new([(5, 7)]).is_short());
-        assert!(Spill::new([(4, 7)]).is_short());
+        assert!(!Spill::new([(3, 10), (10, 10)], 140).is_short());
+        assert!(Spill::new([(3, 10), (4, 10)], 140).is_short());
+        assert!(!Spill::new([(5, 7)], 140).is_short());
+        assert!(Spill::new([(4, 7)], 140).is_short());
     }
 
     #[test]
@@ -152,7 +150,7 @@ mod tests {
             percent in 0..100_u32,
         ) {
             let tiers: Vec<(u64, u64)> = tiers.into_iter().map(|(usable, more)| (usable, usable + more)).collect();
-            let tier = Spill::new(tiers.iter().copied()).tier(percent);
+            let tier = Spill::new(tiers.iter().copied(), 140).tier(percent);
             prop_assert!(tiers[tier].0 > 0 || tiers.iter().all(|tier| tier.0 == 0));
         }
     }

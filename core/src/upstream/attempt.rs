@@ -1,0 +1,354 @@
+//! One try at one endpoint: a connection, the request's head, its body as it comes, interim answers back to the client,
+//! the head of the answer. Does not decide whether another try follows (`forward`).
+
+use std::borrow::Cow;
+use std::future::poll_fn;
+use std::io;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use quanta::Instant;
+use ringway_proto::{HeadLimits, Known, Method, Progress, ResponseHead, Version};
+
+use super::forward::{Origin, Tried, WriteHead};
+use super::pool::{ConnectError, Endpoint, Lease};
+use super::ticket::{End, Slot, Ticket};
+use crate::exchange::{Exchange, HeadBuffer, Pump, PumpError, Refusal, write_interim_head};
+use crate::net::Stream;
+use crate::observe::Flag;
+use crate::observe::core_meters::add;
+
+/// Interim answers (1xx) that one request may bring. Real origins send one or two.
+const INTERIM_ANSWERS_MAX: u32 = 32;
+/// Fields of an answer's head.
+const ANSWER_FIELDS_MAX: usize = 256;
+
+/// The head of an answer is in the exchange.
+pub(super) struct Answered<'a> {
+    pub lease: Lease,
+    pub at: u16,
+    pub slot: Option<Slot<'a>>,
+}
+
+/// Why a try brought no answer.
+pub(super) struct Failure {
+    pub refusal: Refusal,
+    /// The origin may have seen some of the request.
+    pub reached: bool,
+    /// The origin ended or reset the connection before a byte of an answer.
+    pub silent_end: bool,
+}
+
+/// A try whose request has been sent.
+pub(super) struct Running<'a> {
+    pub lease: Lease,
+    pub at: u16,
+    pub ticket: Ticket<'a>,
+    pub sent: Instant,
+    /// Milliseconds of the reactor's clock after which it has taken too long.
+    pub until_ms: u64,
+}
+
+impl<'a> Origin<'a> {
+    /// One try, and one more on a fresh connection if the first one turns out to be dead.
+    pub(super) async fn try_once(
+        &self,
+        client: &Stream,
+        x: &mut Exchange,
+        upload: &mut Pump,
+        write_head: &impl WriteHead,
+        tried: &mut Tried,
+    ) -> Result<Answered<'a>, Failure> {
+        let mut ticket = self.admit()?;
+        let at = self.choose(tried).ok_or_else(|| Refusal::new(Flag::NoHealthyOrigin, "no endpoint may be used"))?;
+        tried.push(at);
+        ticket.go_to(at)?;
+        let mut running = self.begin(ticket, at, x, write_head, false).await?;
+        loop {
+            let outcome = match self.hedge {
+                Some(hedge) if self.may_hedge(x) => {
+                    let race = Box::pin(self.race(hedge, client, running, x, upload, write_head, tried));
+                    let (winner, outcome) = race.await;
+                    running = winner;
+                    outcome
+                }
+                _ => poll_fn(|cx| self.poll_answer(cx, client, &running, x, upload)).await,
+            };
+            let took = self.net.reaped_at().saturating_duration_since(running.sent).as_nanos() as u64;
+            x.record.origin_wait_ns += took;
+            match outcome {
+                Ok(()) => {
+                    let slot = running.ticket.end(End::Answered(x.answer.status), took, self.moment());
+                    return Ok(Answered { lease: running.lease, at: running.at, slot });
+                }
+                Err(failure) if failure.silent_end && self.was_stale(x, upload) => {
+                    add(&self.meters.core.retries, 1);
+                    x.clear_answer();
+                    upload.begin_again();
+                    let Running { at, ticket, .. } = running;
+                    running = self.begin(ticket, at, x, write_head, true).await?;
+                }
+                Err(failure) => {
+                    running.ticket.end(End::Failed(failure.refusal.flag), took, self.moment());
+                    return Err(failure);
+                }
+            }
+        }
+    }
+
+    /// RFC 9110 9.2.2: only a method that may run twice, only while the whole request is still ours to send, and once.
+    /// Mostly it was a kept connection that its origin was closing; a fresh one that ends without a word is the same to
+    /// the client, so it is not told apart.
+    fn was_stale(&self, x: &Exchange, upload: &Pump) -> bool {
+        let first = x.record.attempts == 1;
+        self.plan.config.retry_stale && first && x.request.method.idempotent() && upload.bytes() == 0
+    }
+
+    /// Connects, and sends the head.
+    pub(super) async fn begin(
+        &self,
+        ticket: Ticket<'a>,
+        at: u16,
+        x: &mut Exchange,
+        write_head: &impl WriteHead,
+        fresh: bool,
+    ) -> Result<Running<'a>, Failure> {
+        x.record.attempts += 1;
+        let endpoint = &self.state.endpoints[usize::from(at)];
+        x.record.endpoint = Some(endpoint.label.clone());
+        let until_ms = self.try_until_ms();
+        let lease = match self.connection(endpoint, fresh, until_ms).await {
+            Ok(lease) => lease,
+            Err(refusal) => {
+                let took = self.connect_timeout(until_ms).as_nanos() as u64;
+                ticket.end(End::Failed(refusal.flag), took, self.moment());
+                return Err(refusal.into());
+            }
+        };
+        let mut head = self.net.buffers().send_buffer();
+        write_head(&mut head, x, endpoint);
+        lease.stream().queue_buffer(head);
+        lease.stream().start();
+        let running = Running { lease, at, ticket, sent: self.net.now(), until_ms };
+        self.expect_answer(&running);
+        Ok(running)
+    }
+
+    /// When a try that begins now has taken too long: by the retry's rules or the breaker's.
+    pub(super) fn try_until_ms(&self) -> u64 {
+        let config = &self.plan.config;
+        let breakers =
+            [&config.breaker, &config.endpoint_breaker].map(|rules| rules.as_ref().map(|rules| rules.timeout));
+        let each = breakers.into_iter().chain([self.retry.per_try_timeout]).flatten().min();
+        let until_ms = each.map_or(u64::MAX, |time| self.net.now_ms() + time.as_millis() as u64);
+        until_ms.min(self.until_ms)
+    }
+
+    pub(super) async fn connection(
+        &self,
+        endpoint: &Rc<Endpoint>,
+        fresh: bool,
+        until_ms: u64,
+    ) -> Result<Lease, Refusal> {
+        if !fresh && let Some(lease) = endpoint.reuse(self.share.lifetime_max) {
+            return Ok(lease);
+        }
+        let timeout = self.connect_timeout(until_ms);
+        let connected = endpoint.connect(self.net, timeout, self.share.lifetime_max).await;
+        connected.map_err(|error| self.refuse_connect(error, endpoint, timeout))
+    }
+
+    fn connect_timeout(&self, until_ms: u64) -> Duration {
+        self.plan.config.connect_timeout.min(self.left(until_ms))
+    }
+
+    /// Until a moment of the reactor's clock.
+    pub(super) fn left(&self, until_ms: u64) -> Duration {
+        Duration::from_millis(until_ms.saturating_sub(self.net.now_ms()))
+    }
+
+    pub(super) fn expect_answer(&self, running: &Running<'_>) {
+        let timeout = self.plan.config.first_byte_timeout.min(self.left(running.until_ms));
+        running.lease.stream().set_recv_deadline(Some(timeout));
+    }
+
+    pub(super) fn poll_answer(
+        &self,
+        cx: &mut Context<'_>,
+        client: &Stream,
+        running: &Running<'_>,
+        x: &mut Exchange,
+        upload: &mut Pump,
+    ) -> Poll<Result<(), Failure>> {
+        if client.poll_reset(cx).is_ready() {
+            let gone = Refusal::new(Flag::ClientGone, "the client reset while its origin worked");
+            return Poll::Ready(Err(gone.into()));
+        }
+        let origin = running.lease.stream();
+        if upload.is_moving() {
+            match upload.poll(cx, client, origin, self.net.buffers()) {
+                Poll::Ready(Ok(())) => self.expect_answer(running),
+                Poll::Ready(Err(PumpError::Source(error))) => {
+                    return Poll::Ready(Err(Refusal::of_client_body(&error).into()));
+                }
+                Poll::Ready(Err(PumpError::TooLarge(bytes_max))) => {
+                    return Poll::Ready(Err(Refusal::body_too_large(bytes_max).into()));
+                }
+                Poll::Ready(Err(PumpError::Sink(error))) if error.kind() == io::ErrorKind::TimedOut => {
+                    let refusal = Refusal::new(Flag::OriginTimeout, "the origin stopped taking the request's body");
+                    return Poll::Ready(Err(Failure::after(refusal)));
+                }
+                // The origin takes no more: it may have answered before it has read everything.
+                Poll::Ready(Err(PumpError::Sink(_))) => self.expect_answer(running),
+                // While the body comes the origin need not answer; the body has timeouts of its own.
+                Poll::Pending => origin.set_recv_deadline(Some(self.left(running.until_ms))),
+            }
+        }
+        loop {
+            match received(origin, cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(chunk)) => x.answer_bytes.push(chunk),
+                Poll::Ready(Err(why)) => {
+                    let nothing_came = x.answer_bytes.is_empty() && x.record.interim_answers == 0;
+                    return Poll::Ready(Err(why.into_failure(nothing_came)));
+                }
+            }
+            if self.take_head(client, origin, x)? {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+
+    /// Parses what has come; true once the final answer's head is complete. Interim answers go to the client.
+    fn take_head(&self, client: &Stream, origin: &Stream, x: &mut Exchange) -> Result<bool, Failure> {
+        loop {
+            if !self.parse(&mut x.answer, &mut x.answer_bytes, x.request.method, origin)? {
+                return Ok(false);
+            }
+            if x.answer.status == 101 && !switches_as_asked(x) {
+                return Err(protocol_error("the origin switched protocols unasked"));
+            }
+            if !x.answer.interim() {
+                return Ok(true);
+            }
+            x.record.interim_answers += 1;
+            if x.record.interim_answers > INTERIM_ANSWERS_MAX {
+                return Err(protocol_error("the origin sends interim answers without end"));
+            }
+            if x.request.version == Version::Http11 {
+                let mut out = self.net.buffers().send_buffer();
+                write_interim_head(&mut out, &x.answer, x.answer_bytes.bytes());
+                client.queue_buffer(out);
+                client.start();
+            }
+            x.clear_answer();
+            match origin.take_input() {
+                Some(chunk) => x.answer_bytes.push(chunk),
+                None => return Ok(false),
+            }
+        }
+    }
+
+    /// True once `bytes` hold a whole head; what follows it goes back into the stream.
+    pub(super) fn parse(
+        &self,
+        answer: &mut ResponseHead,
+        bytes: &mut HeadBuffer,
+        method: Method,
+        origin: &Stream,
+    ) -> Result<bool, Failure> {
+        let limits = HeadLimits {
+            head_bytes_max: self.plan.config.response_head_bytes_max,
+            target_bytes_max: usize::MAX,
+            fields_max: ANSWER_FIELDS_MAX,
+        };
+        match answer.parse(bytes.bytes(), &limits, method) {
+            Ok(Progress::Partial) => Ok(false),
+            Ok(Progress::Complete) => {
+                bytes.cut(answer.head_len, origin);
+                Ok(true)
+            }
+            Err(error) => Err(protocol_error(format!("the origin's answer cannot be read: {error}"))),
+        }
+    }
+
+    fn refuse_connect(&self, error: ConnectError, endpoint: &Endpoint, timeout: Duration) -> Refusal {
+        let label = &endpoint.label;
+        match error {
+            ConnectError::TimedOut => {
+                Refusal::new(Flag::ConnectTimeout, format!("{label} took no connection in {timeout:?}"))
+            }
+            ConnectError::NoPlace => self.overflow(format!("no connection to {label} came free in {timeout:?}")),
+            ConnectError::NoPort => Refusal::new(Flag::NoPort, format!("no local port left towards {label}")),
+            ConnectError::NoDescriptor(error) => {
+                Refusal::new(Flag::Overflow, format!("no socket for {label}: {error}"))
+            }
+            ConnectError::Failed(error) => Refusal::new(Flag::ConnectFailed, format!("{label}: {error}")),
+        }
+    }
+}
+
+/// What an origin sent, or why it sends no more.
+pub(super) fn received(origin: &Stream, cx: &mut Context<'_>) -> Poll<Result<crate::net::Chunk, NoMore>> {
+    origin.poll_recv(cx).map(|received| match received {
+        Ok(Some(chunk)) => Ok(chunk),
+        Ok(None) => Err(NoMore::Ended),
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(NoMore::TimedOut),
+        Err(error) => Err(NoMore::Reset(error)),
+    })
+}
+
+/// Why an origin sends no more before the head of its answer is whole.
+pub(super) enum NoMore {
+    Ended,
+    TimedOut,
+    Reset(io::Error),
+}
+
+impl NoMore {
+    pub fn into_failure(self, nothing_came: bool) -> Failure {
+        let (flag, reason): (_, Cow<'_, str>) = match self {
+            NoMore::TimedOut => {
+                return Failure::after(Refusal::new(Flag::OriginTimeout, "the origin did not answer in time"));
+            }
+            NoMore::Ended => (Flag::OriginClosed, "the origin closed".into()),
+            NoMore::Reset(error) => (Flag::OriginReset, format!("the origin reset: {error}").into()),
+        };
+        let place = if nothing_came { "before it answered" } else { "within the head of its answer" };
+        let refusal = Refusal::new(flag, format!("{reason} {place}"));
+        Failure { silent_end: nothing_came, ..Failure::after(refusal) }
+    }
+}
+
+fn protocol_error(reason: impl Into<Cow<'static, str>>) -> Failure {
+    Failure::after(Refusal::new(Flag::OriginProtocol, reason))
+}
+
+/// RFC 9110 7.8: a server switches only to a protocol that the client named.
+fn switches_as_asked(x: &Exchange) -> bool {
+    let asked = x.request.find(Known::Upgrade).map(|field| field.value.of(x.request_bytes.bytes()));
+    let chosen = x.answer.find(Known::Upgrade).map(|field| field.value.of(x.answer_bytes.bytes()));
+    let (Some(asked), Some(chosen)) = (asked, chosen) else { return false };
+    let named = asked.split(|byte| *byte == b',').any(|one| one.trim_ascii().eq_ignore_ascii_case(chosen));
+    x.request.upgrade && x.answer.upgrade && named
+}
+
+impl Failure {
+    /// No rule can want another try: the answer had begun.
+    pub fn is_final(&self) -> bool {
+        matches!(self.refusal.flag, Flag::OriginClosed | Flag::OriginReset) && !self.silent_end
+    }
+
+    /// The origin may have the request, or some of it.
+    fn after(refusal: Refusal) -> Failure {
+        Failure { refusal, reached: true, silent_end: false }
+    }
+}
+
+impl From<Refusal> for Failure {
+    /// Nothing has reached an origin, or it is the client that failed.
+    fn from(refusal: Refusal) -> Failure {
+        Failure { refusal, reached: false, silent_end: false }
+    }
+}

@@ -1,0 +1,135 @@
+//! One core's view of a cluster: its endpoints' pools, the balance's position, its share of the node's limits.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use super::adaptive::Adaptive;
+use super::balance::Random;
+use super::choose::{Choice, View};
+use super::cluster::ClusterPlan;
+use super::pool::Endpoint;
+use super::waiting::WaitList;
+use super::{outlier, retry};
+use crate::mesh::Share;
+use crate::observe::Meters;
+
+pub struct ClusterState {
+    pub endpoints: Vec<Rc<Endpoint>>,
+    pub random: Random,
+    view: RefCell<View>,
+    /// Of the node's requests under way, by `limits`.
+    pub requests: Share,
+    /// Of the node's requests under way, by the breaker.
+    pub attempts: Share,
+    /// Of the node's requests that wait.
+    pub queued: Share,
+    /// Those that wait here.
+    pub waiting: WaitList,
+    pub adaptive: Option<Rc<Adaptive>>,
+    /// Requests that the node's budget has not been told of.
+    uncounted: Cell<u64>,
+    pub core: usize,
+    cores: usize,
+}
+
+/// Now, by the node's clock: the same on every core.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    pub ms: u64,
+    pub ns: u64,
+}
+
+impl ClusterState {
+    /// The state for `plan`; what `before` knew of the same endpoints lives on.
+    pub fn adopt(
+        plan: &ClusterPlan,
+        before: Option<&ClusterState>,
+        core: usize,
+        cores: usize,
+        meters: &Rc<Meters>,
+    ) -> ClusterState {
+        plan.node.enforce(&plan.config);
+        let endpoints = std::iter::zip(&plan.endpoints, &plan.node.endpoints).map(|(wanted, node)| {
+            let same = before.and_then(|state| state.endpoints.iter().find(|known| known.is(wanted)));
+            same.cloned().unwrap_or_else(|| Rc::new(Endpoint::new(wanted, node, cores, meters)))
+        });
+        let known = before.map(|state| state.view.borrow());
+        let adaptive = plan.config.adaptive.as_ref().map(|rules| {
+            let known = before.and_then(|state| state.adaptive.clone());
+            known.unwrap_or_else(|| Rc::new(Adaptive::new(rules)))
+        });
+        let seed = (core as u64 + 1) << 32 | u64::from(std::process::id());
+        ClusterState {
+            endpoints: endpoints.collect(),
+            random: before.map_or_else(|| Random::new(seed), |state| state.random.clone()),
+            view: RefCell::new(View::new(plan, known.as_deref(), core, cores)),
+            requests: Share::new(plan.node.requests.clone(), cores),
+            attempts: Share::new(plan.node.attempts.clone(), cores),
+            queued: Share::new(plan.node.queued.clone(), cores),
+            waiting: WaitList::default(),
+            adaptive,
+            uncounted: Cell::new(0),
+            core,
+            cores,
+        }
+    }
+
+    /// The endpoint for a request; `None` if nobody may be used. `own` is the one that the client's cookie names.
+    pub fn choose(
+        &self,
+        plan: &ClusterPlan,
+        moment: Moment,
+        key: Option<u64>,
+        own: Option<u16>,
+        tried: &[u16],
+    ) -> Option<u16> {
+        if moment.ms >= plan.node.due_ms.get() {
+            outlier::look(&plan.node, plan.config.outlier.as_ref(), moment.ms);
+        }
+        self.refresh(plan);
+        let view = self.view.borrow();
+        let choice = Choice { plan, state: self, view: &view, moment, key, tried };
+        let chosen = match own {
+            Some(own) if choice.may_keep(own) => Some(own),
+            _ => choice.make(),
+        };
+        if view.panics && chosen.is_some_and(|at| !plan.node.endpoints[usize::from(at)].is_usable()) {
+            plan.node.counts.panics.add(1);
+        }
+        chosen
+    }
+
+    /// True if somebody who has not had the request may be used.
+    pub fn has_other_than(&self, tried: &[u16]) -> bool {
+        self.view.borrow().has_other_than(tried)
+    }
+
+    fn refresh(&self, plan: &ClusterPlan) {
+        let mut view = self.view.borrow_mut();
+        if view.version != plan.node.version() {
+            let next = View::new(plan, Some(&view), self.core, self.cores);
+            *view = next;
+        }
+    }
+
+    /// One more request, for the budget of retries.
+    pub fn count_request(&self) {
+        self.uncounted.set(self.uncounted.get() + 1);
+    }
+
+    /// Tells the node of what was counted here.
+    pub fn tell_counts(&self, plan: &ClusterPlan, now_ms: u64) {
+        let requests = self.uncounted.take();
+        if requests > 0 {
+            retry::count(&plan.node, self.core, now_ms, retry::REQUESTS, requests);
+        }
+    }
+
+    /// The core's tick: what is not needed goes to the other cores.
+    pub fn tick(&self, plan: &ClusterPlan, now_ms: u64) {
+        self.tell_counts(plan, now_ms);
+        self.requests.tick();
+        self.attempts.tick();
+        self.queued.tick();
+    }
+}
