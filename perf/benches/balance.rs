@@ -28,8 +28,8 @@ fn main() {
         elapsed.set((elapsed.get() + 1) % 60_000);
         slow_start::share(elapsed.get(), 0, black_box(60_000), 10, aggression)
     };
-    micro.time("balance/slow start, linear", || share(1.0));
-    micro.time("balance/slow start, aggression 2", || share(2.0));
+    micro.time("balance/slow start, linear", || share(black_box(1.0)));
+    micro.time("balance/slow start, aggression 1.5", || share(black_box(1.5)));
     micro.time("balance/spill of 3 tiers, built", || Spill::new(black_box([(3, 10), (2, 10), (5, 10)]), 140));
     let spill = Spill::new([(3, 10), (2, 10), (5, 10)], 140);
     micro.time("balance/spill of 3 tiers, chosen", || spill.tier(random.percent()));

@@ -11,8 +11,8 @@ const ARMS_INLINE: usize = 4;
 /// All keys: each arm has a part of this range, one behind the other.
 const RANGE: u128 = 1 << 32;
 
-/// 2^64 divided by the golden ratio. Of all steps round a circle this one leaves the smallest gaps, after any number of
-/// them.
+/// 2^64 divided by the golden ratio: of all steps round a circle the one that leaves the most even gaps, after however
+/// many of them.
 const GOLDEN_STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// The same on every gateway and after every reload, since only the weights go in.

@@ -6,8 +6,8 @@
 /// fewer under way takes the next.
 ///
 /// Since the next request counts, and shares are rounded up, some endpoint always has room. A factor below 100, which
-/// would leave no room, counts as 100. The lower it is, the more even the load, and the more keys leave their endpoint:
-/// HAProxy's `hash-balance-factor` suggests 125 to 200.
+/// would leave no room, counts as 100. The lower it is, the more even the load, and the more keys leave their endpoint.
+/// It is the number that HAProxy calls `hash-balance-factor`.
 pub fn limit(total_active: u64, total_weight: u64, weight: u32, factor_percent: u32) -> u64 {
     let factor = factor_percent.max(100);
     let requests = total_active.saturating_add(1);

@@ -268,6 +268,17 @@ mod tests {
         }
     }
 
+    /// A gateway of the last release stands beside one of the next: neither may move a key.
+    #[test]
+    fn keys_stay_where_they_were_in_earlier_releases() {
+        let all = names(5);
+        let table = Ring::build(&all.iter().map(String::as_str).zip([1, 2, 1, 1, 3]).collect::<Vec<_>>());
+        let owners: Vec<u16> = (0..16).map(|key| table.pick(mix(key), |_| true).unwrap()).collect();
+        assert_eq!(owners, [1, 3, 0, 1, 1, 4, 2, 1, 1, 4, 2, 1, 0, 4, 4, 1]);
+        let others: Vec<u16> = (0..16).map(|key| table.pick(mix(key), |one| one != 4).unwrap()).collect();
+        assert_eq!(others, [1, 3, 0, 1, 1, 0, 2, 1, 1, 1, 2, 1, 0, 1, 3, 1]);
+    }
+
     #[test]
     fn nobody_is_found_on_an_empty_ring() {
         for ring in [Ring::build(&[]), Ring::build(&[("none", 0)])] {

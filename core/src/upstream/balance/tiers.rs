@@ -20,26 +20,27 @@ impl Spill {
     ///
     /// A tier's health is its usable part times the factor, at most 100 %. Each takes as many percent of all requests as its
     /// health, as far as those before it left any. Where all healths together are below 100 %, they share all requests
-    /// in proportion, and the first with any health takes what rounding leaves. With nobody usable all go to tier 0.
+    /// in proportion, and what rounding leaves goes where it took most. With nobody usable all go to tier 0.
     pub fn new(tiers: impl IntoIterator<Item = (u64, u64)>, factor_percent: u64) -> Spill {
         let healths: SmallVec<[u64; TIERS_INLINE]> =
             tiers.into_iter().map(|(usable, all)| health_percent(usable, all, factor_percent)).collect();
         let sum: u64 = healths.iter().sum();
         let whole = sum.clamp(1, 100);
-        let mut loads: SmallVec<[u64; TIERS_INLINE]> = SmallVec::new();
         let mut left = 100;
+        let mut loads: SmallVec<[Load; TIERS_INLINE]> = SmallVec::new();
         for health in &healths {
-            let load = (health * 100 / whole).min(left);
-            left -= load;
-            loads.push(load);
+            let percent = (health * 100 / whole).min(left);
+            left -= percent;
+            loads.push(Load { percent, rounded_off: health * 100 % whole });
         }
-        let first = healths.iter().position(|&health| health > 0).unwrap_or(0);
-        if let Some(load) = loads.get_mut(first) {
-            *load += left;
+        if sum == 0 {
+            loads.iter_mut().take(1).for_each(|load| load.percent = 100);
+        } else {
+            give(left, &mut loads);
         }
         let mut before = 0;
         let cumulative = loads.iter().map(|load| {
-            before += load;
+            before += load.percent;
             before as u8
         });
         Spill { cumulative: cumulative.collect(), short: sum < 100 }
@@ -54,6 +55,21 @@ impl Spill {
     /// others have room, an ill tier's requests go to those.
     pub fn is_short(&self) -> bool {
         self.short
+    }
+}
+
+struct Load {
+    percent: u64,
+    rounded_off: u64,
+}
+
+/// One percent to each of the tiers that rounding took most of, the first among equals.
+fn give(left: u64, loads: &mut [Load]) {
+    for _ in 0..left {
+        if let Some(load) = loads.iter_mut().rev().max_by_key(|load| load.rounded_off) {
+            load.percent += 1;
+            load.rounded_off = 0;
+        }
     }
 }
 
@@ -89,23 +105,24 @@ mod tests {
             (&[100, 100][..], &[100, 0][..]),
             (&[72, 72], &[100, 0]),
             (&[71, 71], &[99, 1]),
-            (&[50, 60], &[70, 30]),
+            (&[50, 50], &[70, 30]),
             (&[25, 100], &[35, 65]),
-            (&[25, 25], &[50, 50]),
             (&[0, 100], &[0, 100]),
+            (&[25, 25], &[50, 50]),
             (&[100, 100, 100], &[100, 0, 0]),
             (&[71, 71, 100], &[99, 1, 0]),
-            (&[50, 60, 100], &[70, 30, 0]),
+            (&[72, 72, 100], &[100, 0, 0]),
+            (&[50, 50, 100], &[70, 30, 0]),
             (&[25, 100, 100], &[35, 65, 0]),
             (&[25, 25, 100], &[35, 35, 30]),
-            (&[20, 20, 10], &[40, 40, 20]),
+            (&[25, 25, 20], &[36, 36, 28]),
         ] {
             assert_eq!(loads(healthy), expected, "{healthy:?}");
         }
     }
 
     #[test]
-    fn rounding_goes_to_the_first_that_is_alive() {
+    fn what_rounding_leaves_goes_to_the_first_of_equals() {
         assert_eq!(loads(&[0, 10, 10, 10]), [0, 34, 33, 33]);
     }
 
