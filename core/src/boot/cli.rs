@@ -70,6 +70,41 @@ enum Command {
         #[command(flatten)]
         whom: Whom,
     },
+    /// Say how the running gateway's endpoints are, or take one out of use.
+    Endpoints {
+        #[command(subcommand)]
+        act: Endpoints,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Endpoints {
+    /// Each endpoint, and why it is out if it is.
+    List {
+        #[command(flatten)]
+        whom: Whom,
+    },
+    /// Send an endpoint no more requests; those under way end as they would.
+    Drain {
+        #[command(flatten)]
+        which: Which,
+    },
+    /// Send it requests again.
+    Resume {
+        #[command(flatten)]
+        which: Which,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct Which {
+    #[arg(value_name = "CLUSTER")]
+    cluster: String,
+    /// As it is configured, or as `endpoints list` shows it.
+    #[arg(value_name = "ENDPOINT")]
+    endpoint: String,
+    #[command(flatten)]
+    whom: Whom,
 }
 
 #[derive(Debug, clap::Args)]
@@ -94,7 +129,8 @@ pub fn main() -> ExitCode {
         Command::Init => print(ringway_config::INIT),
         Command::Version => version(),
         Command::Reload { whom } => reload(&whom),
-        Command::Drain { whom } => drain(&whom),
+        Command::Drain { whom } => ask(&whom, "POST", "/drain"),
+        Command::Endpoints { act } => endpoints(&act),
     }
 }
 
@@ -138,27 +174,28 @@ fn version() -> ExitCode {
 
 fn reload(whom: &Whom) -> ExitCode {
     let file = whom.config.as_deref().map(|file| std::path::absolute(file).unwrap_or_else(|_| file.to_owned()));
-    match whom.doors() {
-        Ok(doors) => ask(&doors, &socket::reload_target(file.as_deref())),
-        Err(errors) => {
-            print_problems(&errors);
-            ExitCode::from(FAILED)
-        }
+    ask(whom, "POST", &socket::reload_target(file.as_deref()))
+}
+
+fn endpoints(act: &Endpoints) -> ExitCode {
+    let target = |act, which: &Which| socket::endpoint_target(act, &which.cluster, &which.endpoint);
+    match act {
+        Endpoints::List { whom } => ask(whom, "GET", "/endpoints"),
+        Endpoints::Drain { which } => ask(&which.whom, "POST", &target("drain", which)),
+        Endpoints::Resume { which } => ask(&which.whom, "POST", &target("resume", which)),
     }
 }
 
-fn drain(whom: &Whom) -> ExitCode {
-    match whom.doors() {
-        Ok(doors) => ask(&doors, "/drain"),
+/// Prints what the gateway says.
+fn ask(whom: &Whom, method: &str, target: &str) -> ExitCode {
+    let doors = match whom.doors() {
+        Ok(doors) => doors,
         Err(errors) => {
             print_problems(&errors);
-            ExitCode::from(FAILED)
+            return ExitCode::from(FAILED);
         }
-    }
-}
-
-fn ask(doors: &[PathBuf], target: &str) -> ExitCode {
-    match socket::ask(doors, target) {
+    };
+    match socket::ask(&doors, method, target) {
         Ok((200..=299, text)) => print(&text),
         Ok((_, text)) => {
             use std::io::Write;

@@ -187,7 +187,8 @@ async fn serve(
     let serving =
         Serving { document: document_now, plan: plan_now, generation: FIRST_GENERATION, bound: bound.clone(), known };
     let (path, cpus) = (document.path.clone(), seats.cpus.clone());
-    let control = Control::new(ControlParts { path, engine, cpus, port, gauges, names, serving, log, orders });
+    let seed = shards::random();
+    let control = Control::new(ControlParts { path, engine, cpus, port, gauges, names, serving, log, orders, seed });
 
     spawn_local(control.clone().read_inbox(inbox));
     let telemetry_at = telemetry.as_ref().and_then(|listener| listener.local_addr().ok());

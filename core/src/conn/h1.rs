@@ -332,6 +332,7 @@ fn log_line(serving: &Serving<'_>, x: &Exchange, seen: &Observation, log: &mut C
         flag: record.flag,
         reason: record.reason.as_deref(),
         attempts: record.attempts,
+        tries: &record.tries,
         generation: plan.generation,
         overhead_ns: seen.total_ns.saturating_sub(seen.origin_wait_ns),
         origin_ns: seen.origin_wait_ns,

@@ -2,6 +2,7 @@
 //! request; the shards serve on with what they have, whatever it does.
 
 mod adopt;
+mod checks;
 pub mod document;
 mod drain;
 mod http;
@@ -11,6 +12,7 @@ pub mod port_holder;
 mod reload;
 pub mod socket;
 mod telemetry;
+mod upstreams;
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -37,6 +39,7 @@ use crate::observe::{LogWriter, ProcessFacts};
 use crate::plan::Plan;
 use crate::shard::{ControlMessage, ShardMessage, ShardPort};
 use adopt::Adopting;
+use checks::Checks;
 use drain::{Act, Drain};
 use notify::{State, notify};
 use telemetry::Telemetry;
@@ -88,6 +91,8 @@ pub struct ControlParts {
     pub serving: Serving,
     pub log: Option<LogWriter>,
     pub orders: mpsc::Sender<Order>,
+    /// Random.
+    pub seed: u64,
 }
 
 pub struct Control {
@@ -97,6 +102,8 @@ pub struct Control {
     port: ShardPort,
     gauges: CoreGauges,
     names: Rc<Names>,
+    checks: Checks,
+    said: upstreams::Said,
     readiness: Cell<Readiness>,
     serving: RefCell<Serving>,
     left: RefCell<Left>,
@@ -140,7 +147,7 @@ impl Signals {
 
 impl Control {
     pub fn new(parts: ControlParts) -> Rc<Control> {
-        let ControlParts { path, engine, cpus, port, gauges, names, serving, log, orders } = parts;
+        let ControlParts { path, engine, cpus, port, gauges, names, serving, log, orders, seed } = parts;
         Rc::new(Control {
             telemetry: Telemetry::new(cpus.len()),
             generations: Cell::new(serving.generation),
@@ -156,6 +163,8 @@ impl Control {
             drain_news: Notify::new(),
             log: RefCell::new(log),
             started: SystemTime::now(),
+            checks: Checks::new(seed),
+            said: upstreams::Said::default(),
             path,
             engine,
             cpus,
@@ -171,6 +180,7 @@ impl Control {
     }
 
     pub fn set_ready(&self) {
+        self.checks.follow(&self.serving.borrow().plan);
         self.readiness.set(Readiness::Ready);
         notify(State::Ready);
     }
@@ -198,6 +208,7 @@ impl Control {
                 _ = tick.tick() => {
                     self.port.flush();
                     self.sweep_plans();
+                    self.watch_upstreams();
                     if self.owes_replan.take() {
                         self.names.changed.notify_one();
                     }
@@ -327,6 +338,7 @@ impl Control {
             reload_last_ok_unix_s: last_ok_unix_s,
             access_log_lines: log.as_ref().map_or(0, LogWriter::lines),
             access_log_write_errors: log.as_ref().map_or(0, LogWriter::errors),
+            clusters: upstreams::facts(&self.serving.borrow().plan),
         }
     }
 }

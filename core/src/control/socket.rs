@@ -22,6 +22,8 @@ const DEFAULT_PATH: &str = "/run/ringway/control.sock";
 /// A reload of the largest file, with names to resolve and a core that is slow.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(60);
 const ANSWER_BYTES_MAX: u64 = 1024 * 1024;
+const PLACES: &str = "Here are POST /reload, POST /drain, GET /version, GET /endpoints, and POST /endpoints/drain and \
+    /endpoints/resume with cluster=NAME&endpoint=ADDRESS.\n";
 /// Commands that wait to be let in.
 const BACKLOG: i32 = 64;
 
@@ -155,9 +157,9 @@ impl Control {
 
     async fn door_answer(self: Rc<Self>, request: Request) -> Answer {
         let (method, allow) = match request.path.as_str() {
-            "/reload" | "/drain" => (Method::Post, "POST"),
-            "/version" => (Method::Get, "GET"),
-            _ => return Answer::text(404, "Here are POST /reload, POST /drain and GET /version.\n"),
+            "/reload" | "/drain" | "/endpoints/drain" | "/endpoints/resume" => (Method::Post, "POST"),
+            "/version" | "/endpoints" => (Method::Get, "GET"),
+            _ => return Answer::text(404, PLACES),
         };
         if request.method != method {
             return Answer::not_allowed(allow);
@@ -170,6 +172,9 @@ impl Control {
                 },
                 Err(other) => Answer::text(409, other),
             },
+            "/endpoints" => self.list_endpoints(),
+            "/endpoints/drain" => self.drain_endpoint(&request.query, true),
+            "/endpoints/resume" => self.drain_endpoint(&request.query, false),
             "/drain" => {
                 let already = self.readiness.get() == Readiness::Draining;
                 self.drain_wanted.notify_one();
@@ -215,13 +220,13 @@ pub enum AskError {
 ///
 /// # Errors
 /// There is none, or it hangs.
-pub fn ask(paths: &[PathBuf], target: &str) -> Result<(u16, String), AskError> {
+pub fn ask(paths: &[PathBuf], method: &str, target: &str) -> Result<(u16, String), AskError> {
     let mut refused = None;
     for path in paths {
         match UnixStream::connect(path) {
             Ok(stream) => {
                 let no_answer = |error| AskError::NoAnswer { path: path.clone(), error };
-                return converse(stream, target).map_err(no_answer);
+                return converse(stream, method, target).map_err(no_answer);
             }
             Err(error) if error.kind() == ErrorKind::PermissionDenied => {
                 refused = Some(AskError::NotAllowed(path.clone()));
@@ -232,10 +237,10 @@ pub fn ask(paths: &[PathBuf], target: &str) -> Result<(u16, String), AskError> {
     Err(refused.unwrap_or_else(|| AskError::NotRunning(paths.first().cloned().unwrap_or_default())))
 }
 
-fn converse(mut stream: UnixStream, target: &str) -> io::Result<(u16, String)> {
+fn converse(mut stream: UnixStream, method: &str, target: &str) -> io::Result<(u16, String)> {
     stream.set_read_timeout(Some(ANSWER_TIME_MAX))?;
     stream.set_write_timeout(Some(ANSWER_TIME_MAX))?;
-    write!(stream, "POST {target} HTTP/1.1\r\nHost: ringway\r\nConnection: close\r\n\r\n")?;
+    write!(stream, "{method} {target} HTTP/1.1\r\nHost: ringway\r\nConnection: close\r\n\r\n")?;
     let mut text = String::new();
     stream.take(ANSWER_BYTES_MAX).read_to_string(&mut text)?;
     let status = text.split(' ').nth(1).and_then(|status| status.parse().ok());
@@ -245,15 +250,24 @@ fn converse(mut stream: UnixStream, target: &str) -> io::Result<(u16, String)> {
 
 /// `/reload?file=...` with whatever a path may hold made safe.
 pub fn reload_target(file: Option<&Path>) -> String {
-    let Some(file) = file else { return "/reload".to_owned() };
-    let mut target = "/reload?file=".to_owned();
-    for byte in file.as_os_str().as_bytes() {
+    file.map_or("/reload".to_owned(), |file| format!("/reload?file={}", encoded(file.as_os_str().as_bytes())))
+}
+
+/// `/endpoints/drain?cluster=...&endpoint=...`, or `resume`.
+pub fn endpoint_target(act: &str, cluster: &str, endpoint: &str) -> String {
+    let (cluster, endpoint) = (encoded(cluster.as_bytes()), encoded(endpoint.as_bytes()));
+    format!("/endpoints/{act}?cluster={cluster}&endpoint={endpoint}")
+}
+
+fn encoded(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for byte in bytes {
         match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'_' | b'-' => target.push(char::from(*byte)),
-            _ => target.push_str(&format!("%{byte:02X}")),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'_' | b'-' => text.push(char::from(*byte)),
+            _ => text.push_str(&format!("%{byte:02X}")),
         }
     }
-    target
+    text
 }
 
 #[cfg(test)]
@@ -308,7 +322,7 @@ mod tests {
     #[test]
     fn nobody_at_the_door_is_not_running() {
         let path = fresh_path("nobody");
-        assert!(matches!(ask(std::slice::from_ref(&path), "/version"), Err(AskError::NotRunning(_))));
+        assert!(matches!(ask(std::slice::from_ref(&path), "GET", "/version"), Err(AskError::NotRunning(_))));
     }
 
     #[test]

@@ -27,26 +27,11 @@ pub use request_id::{RequestId, RequestIds};
 use ringway_proto::{NormalPath, RequestHead, ResponseHead};
 use smallvec::SmallVec;
 
-use crate::observe::{Flag, Source};
+use crate::observe::{Flag, Source, Try};
 use crate::route::Captures;
 
 /// Tries that a record holds without an allocation.
 const TRIES_INLINE: usize = 2;
-
-/// A try that came to nothing.
-pub struct Try {
-    pub endpoint: Rc<str>,
-    pub came_to: CameTo,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CameTo {
-    Failed(Flag),
-    /// An answer with this status, thrown away.
-    Status(u16),
-    /// Another try, begun later, was answered first.
-    Outrun,
-}
 
 /// The state of one exchange.
 pub struct Exchange {

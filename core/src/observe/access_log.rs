@@ -8,6 +8,7 @@ use crate::observe::flags::{Flag, Source};
 use crate::observe::log_ring::{LineSender, Pushed};
 use crate::observe::log_text::{CUT_MARK, ESCAPED_GROWTH, Times, json_text, nginx_text, number};
 use crate::observe::log_writer::LogWaker;
+use crate::observe::tries::Try;
 use std::fmt;
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
@@ -24,6 +25,8 @@ const REQUEST_ID_BYTES_MAX: usize = 128;
 const USER_BYTES_MAX: usize = 128;
 const NAME_BYTES_MAX: usize = 128; // routes, clusters, endpoints
 const REASON_BYTES_MAX: usize = 512;
+/// Tries that a line shows: what `retry.attempts_max` allows, and a hedge.
+const TRIES_MAX: usize = 11;
 const HEADER_VALUE_BYTES_MAX: usize = 256;
 const HEADER_NAME_BYTES_MAX: usize = 64;
 
@@ -41,7 +44,7 @@ const TEXT_BYTES_MAX: usize = METHOD_BYTES_MAX
     + REFERRER_BYTES_MAX
     + REQUEST_ID_BYTES_MAX
     + USER_BYTES_MAX
-    + 3 * NAME_BYTES_MAX
+    + (3 + TRIES_MAX) * NAME_BYTES_MAX
     + REASON_BYTES_MAX
     + LOGGED_HEADERS_MAX * (HEADER_VALUE_BYTES_MAX + HEADER_NAME_BYTES_MAX);
 /// Keys, numbers, times, addresses and the marks of cut texts.
@@ -165,6 +168,8 @@ pub struct Line<'a> {
     pub reason: Option<&'a str>,
     /// Times it was sent to an origin.
     pub attempts: u32,
+    /// Those that another one followed.
+    pub tries: &'a [Try],
     pub generation: u64,
     pub overhead_ns: u64,
     pub origin_ns: u64,
@@ -238,6 +243,7 @@ fn ecs(out: &mut Vec<u8>, times: &mut Times, core: usize, headers: &[LoggedHeade
     let _ = write!(out, ",\"ringway.source\":\"{source}\",\"ringway.flags\":\"{flags}\"");
     text(out, ",\"ringway.reason\":\"", line.reason.map(str::as_bytes), REASON_BYTES_MAX);
     value(out, ",\"ringway.attempts\":", line.attempts.into());
+    tries(out, line.tries);
     value(out, ",\"ringway.core\":", core as u64);
     value(out, ",\"ringway.generation\":", line.generation);
     value(out, ",\"ringway.overhead_us\":", line.overhead_ns / 1_000);
@@ -252,6 +258,17 @@ fn ecs(out: &mut Vec<u8>, times: &mut Times, core: usize, headers: &[LoggedHeade
         out.push(b'"');
     }
     out.extend_from_slice(b"}\n");
+}
+
+fn tries(out: &mut Vec<u8>, tries: &[Try]) {
+    for (at, one) in tries.iter().take(TRIES_MAX).enumerate() {
+        out.extend_from_slice(if at == 0 { b",\"ringway.tries\":[\"" } else { b"\",\"" });
+        json_text(out, one.endpoint.as_bytes(), NAME_BYTES_MAX);
+        let _ = write!(out, " {}", one.came_to);
+    }
+    if !tries.is_empty() {
+        out.extend_from_slice(b"\"]");
+    }
 }
 
 /// `key` ends with the opening quote.

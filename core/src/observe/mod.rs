@@ -14,6 +14,8 @@ pub mod log_writer;
 pub mod meters;
 pub mod prometheus;
 pub mod snapshot;
+pub mod tries;
+pub mod upstreams;
 
 pub use access_log::{CoreLog, Line, LogFormat, LogSettings, LoggedHeader};
 pub use core_meters::CoreMeters;
@@ -23,6 +25,8 @@ pub use log_writer::{LogTarget, LogWriter};
 pub use meters::{Meters, NO_ROUTE, Observation, RouteLabel, RouteMeter, SnapshotSlices};
 pub use prometheus::{ProcessFacts, Scrape};
 pub use snapshot::MetersSnapshot;
+pub use tries::{CameTo, Try};
+pub use upstreams::{ClusterFacts, EndpointFacts};
 
 /// To the operator, on stderr, since stdout may be the access log. Unlike `eprintln!` it outlives a closed pipe.
 pub fn say(text: &str) {

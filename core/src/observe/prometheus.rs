@@ -3,6 +3,7 @@
 use crate::observe::core_meters::{CORE_FIELDS, Kind};
 use crate::observe::histogram::HistogramSnapshot;
 use crate::observe::snapshot::{MetersSnapshot, RouteTotal, Totals, merge};
+use crate::observe::upstreams::ClusterFacts;
 use std::collections::BTreeMap;
 use std::fmt::{self, Display, Write};
 
@@ -26,6 +27,7 @@ pub struct ProcessFacts {
     pub reload_last_ok_unix_s: u64,
     pub access_log_lines: u64,
     pub access_log_write_errors: u64,
+    pub clusters: Vec<ClusterFacts>,
 }
 
 /// Keeps each core's last snapshot: a core that is late for one scrape must not make sums go back.
@@ -56,6 +58,7 @@ impl Scrape {
         let totals = merge(self.cores.values().map(|seen| &*seen.snapshot));
         by_path(&mut page, &totals);
         by_route(&mut page, &totals);
+        super::upstreams::render(&mut page, &facts.clusters);
         self.by_core(&mut page);
         self.imbalance(&mut page);
         for seen in self.cores.values_mut() {
@@ -226,17 +229,17 @@ fn bytes(
 }
 
 #[derive(Default)]
-struct Page {
+pub(super) struct Page {
     text: String,
 }
 
 impl Page {
-    fn family(&mut self, name: &str, kind: &str, help: &str) {
+    pub(super) fn family(&mut self, name: &str, kind: &str, help: &str) {
         // Writing to a String cannot fail, here and below.
         let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
     }
 
-    fn sample(&mut self, name: &str, labels: &[(&str, &dyn Display)], value: impl Display) {
+    pub(super) fn sample(&mut self, name: &str, labels: &[(&str, &dyn Display)], value: impl Display) {
         self.text.push_str(name);
         if !labels.is_empty() {
             self.text.push('{');

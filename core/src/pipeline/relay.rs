@@ -74,11 +74,11 @@ pub async fn answer(
         x.record.bytes_out += download.bytes();
         x.record.bytes_in = upload.bytes();
         if let Err(broken) = moved {
-            origin.ended(at, matches!(broken, Broken::Origin(..)));
+            origin.ended(at, x.answer.status, matches!(broken, Broken::Origin(..)));
             return give_up(serving, x, broken, framing).await;
         }
     }
-    origin.ended(at, false);
+    origin.ended(at, x.answer.status, false);
     x.record.bytes_in = upload.bytes();
     let whole = upload.is_done();
     if x.answer.keep_alive && whole && !lease.stream().has_input() {

@@ -21,10 +21,10 @@ use super::pool::{Endpoint, Lease, PoolShare};
 use super::retry::{self, Cause};
 use super::state::{ClusterState, Moment};
 use super::ticket::Slot;
-use crate::exchange::{BodyError, CameTo, Exchange, Pump, Refusal, Try};
+use crate::exchange::{BodyError, Exchange, Pump, Refusal};
 use crate::net::{Net, Stream};
 use crate::observe::core_meters::add;
-use crate::observe::{Flag, Meters};
+use crate::observe::{CameTo, Flag, Meters, Try};
 
 /// Endpoints that a request can have tried without an allocation.
 const TRIED_INLINE: usize = 4;
@@ -211,13 +211,13 @@ impl<'a> Origin<'a> {
         Some(&cookie.set)
     }
 
-    /// The answer's end: `broken` if its origin failed within it.
-    pub fn ended(&self, at: u16, broken: bool) {
+    /// The end of an answer with this status: `broken` if its origin failed within it.
+    pub fn ended(&self, at: u16, status: u16, broken: bool) {
         let Some(rules) = &self.plan.config.outlier else { return };
         let endpoint = &self.plan.node.endpoints[usize::from(at)];
         if broken {
             outlier::failed(&self.plan.node, endpoint, rules, self.moment().ms);
-        } else {
+        } else if !rules.statuses.contains(&status) {
             outlier::well(endpoint);
         }
     }

@@ -13,8 +13,9 @@ use super::attempt::{Failure, Running, received};
 use super::forward::{Origin, Tried, WriteHead};
 use super::pool::Endpoint;
 use super::ticket::{End, Ticket};
-use crate::exchange::{CameTo, Exchange, HeadBuffer, Pump, Try};
+use crate::exchange::{Exchange, HeadBuffer, Pump};
 use crate::net::Stream;
+use crate::observe::{CameTo, Try};
 
 /// An answer that is not in the exchange yet.
 struct Apart {

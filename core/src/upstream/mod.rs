@@ -23,4 +23,5 @@ pub use cluster::{ClusterPlan, EndpointPlan};
 pub use forward::{Opened, Origin, blame_for};
 pub use node::{ClusterNode, EndpointNode};
 pub use pool::{ConnectError, Endpoint, Lease, PoolShare};
+pub use retry::budget;
 pub use state::{ClusterState, Moment};

@@ -32,6 +32,8 @@ pub struct EndpointNode {
     barred: Arc<Word>,
     /// Since when it may be used, for the slow start; 0: from the beginning.
     since_ms: Arc<Word>,
+    /// Its cluster's.
+    version: Arc<Word>,
     pub record: Arc<Record>,
     pub breaker: Option<Breaker>,
     /// Open connections.
@@ -90,6 +92,7 @@ impl EndpointNode {
         config: &Cluster,
         cores: usize,
         since_ms: u64,
+        version: &Arc<Word>,
         known: Option<&Arc<EndpointNode>>,
     ) -> EndpointNode {
         let quota = |of: fn(&EndpointNode) -> &Arc<Quota>, max| {
@@ -101,11 +104,20 @@ impl EndpointNode {
             label: plan.label.clone(),
             barred: known.map_or_else(Arc::default, |node| node.barred.clone()),
             since_ms: known.map_or_else(|| Arc::new(Word::new(since_ms)), |node| node.since_ms.clone()),
+            version: version.clone(),
             record: known.map_or_else(|| Arc::new(Record::new(cores)), |node| node.record.clone()),
             breaker: config.endpoint_breaker.is_some().then(|| Breaker::new(cores)),
             connections: quota(|node| &node.connections, limits.connections_per_endpoint_max),
             connects: quota(|node| &node.connects, limits.connects_per_endpoint_max),
             checked: known.map_or_else(Default::default, |node| node.checked.clone()),
+        }
+    }
+
+    /// For people: as the operator wrote it, and which address of a name it is.
+    pub fn name(&self) -> String {
+        match &self.address {
+            Address::Ip(address) if address.to_string() != self.label => format!("{}@{}", self.label, address.ip()),
+            _ => self.label.clone(),
         }
     }
 
@@ -126,6 +138,32 @@ impl EndpointNode {
     pub fn since_ms(&self) -> u64 {
         self.since_ms.get()
     }
+
+    /// Bars it; true if it was not for this reason.
+    pub fn bar(&self, why: u64) -> bool {
+        let changed = self.barred.raise(why);
+        if changed {
+            self.version.add(1);
+        }
+        changed
+    }
+
+    /// Takes the reason away; true if it was there. Without any other it starts slowly from now on.
+    pub fn admit(&self, why: u64, now_ms: u64) -> bool {
+        let changed = self.barred.lower(why);
+        if changed {
+            self.since_ms.set(now_ms);
+            self.version.add(1);
+        }
+        changed
+    }
+
+    /// As if it had never been barred for this reason.
+    pub fn unbar(&self, why: u64) {
+        if self.barred.lower(why) {
+            self.version.add(1);
+        }
+    }
 }
 
 /// A limit of 0 is none; the quota then counts without refusing.
@@ -143,26 +181,27 @@ impl ClusterNode {
         cores: usize,
         now_ms: u64,
     ) -> ClusterNode {
+        let word = |known: fn(&ClusterNode) -> &Arc<Word>| before.map_or_else(Arc::default, |node| known(node).clone());
+        let version = word(|node| &node.version);
         // A cluster that is new as a whole has nobody to spare its endpoints: no slow start.
         let since_ms = if before.is_some() { now_ms } else { 0 };
         let endpoint = |plan: &EndpointPlan| {
             let known = before.and_then(|node| node.endpoint(plan));
             match known {
                 Some(known) if known.breaker.is_some() == config.endpoint_breaker.is_some() => known.clone(),
-                known => Arc::new(EndpointNode::new(plan, config, cores, since_ms, known)),
+                known => Arc::new(EndpointNode::new(plan, config, cores, since_ms, &version, known)),
             }
         };
         let breaker = config.breaker.as_ref().map(|_| {
             let known = before.and_then(|node| node.breaker.clone());
             known.unwrap_or_else(|| Arc::new(Breaker::new(cores)))
         });
-        let word = |known: fn(&ClusterNode) -> &Arc<Word>| before.map_or_else(Arc::default, |node| known(node).clone());
         let quota =
             |known: fn(&ClusterNode) -> &Arc<Quota>| before.map_or_else(|| Quota::new(0), |node| known(node).clone());
         let node = ClusterNode {
             name: config.name.clone(),
             endpoints: endpoints.iter().map(endpoint).collect(),
-            version: word(|node| &node.version),
+            version,
             due_ms: word(|node| &node.due_ms),
             interval_ms: word(|node| &node.interval_ms),
             breaker,
@@ -188,10 +227,10 @@ impl ClusterNode {
             endpoint.connections.set_max(or_any(limits.connections_per_endpoint_max));
             endpoint.connects.set_max(or_any(limits.connects_per_endpoint_max));
             if config.checks.is_none() {
-                endpoint.barred.lower(UNWELL);
+                endpoint.unbar(UNWELL);
             }
             if config.outlier.is_none() {
-                endpoint.barred.lower(EJECTED);
+                endpoint.unbar(EJECTED);
             }
         }
         // Other rules are looked at at once.
@@ -207,31 +246,6 @@ impl ClusterNode {
     /// Changes whenever another set of endpoints may be used.
     pub fn version(&self) -> u64 {
         self.version.get()
-    }
-
-    /// Bars an endpoint; true if it was not for this reason.
-    pub fn bar(&self, endpoint: &EndpointNode, why: u64) -> bool {
-        let changed = endpoint.barred.raise(why);
-        if changed {
-            self.version.add(1);
-        }
-        changed
-    }
-
-    /// Takes the reason away; true if it was there. An endpoint without any other starts slowly from now on.
-    pub fn admit(&self, endpoint: &EndpointNode, why: u64, now_ms: u64) -> bool {
-        let changed = endpoint.barred.lower(why);
-        if changed {
-            endpoint.since_ms.set(now_ms);
-            self.version.add(1);
-        }
-        changed
-    }
-
-    /// As if it had never been barred for this reason.
-    pub fn unbar(&self, endpoint: &EndpointNode, why: u64) {
-        endpoint.barred.lower(why);
-        self.version.add(1);
     }
 
     /// Sees to it that somebody looks at `at_ms` at the latest.

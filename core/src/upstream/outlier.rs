@@ -143,7 +143,7 @@ pub fn look(cluster: &ClusterNode, rules: Option<&Rules>, now_ms: u64) {
             cluster.look_by(until_ms);
         } else if until_ms > 0 && endpoint.record.until_ms.change(until_ms, 0) {
             endpoint.record.in_a_row.zero();
-            cluster.admit(endpoint, EJECTED, now_ms);
+            endpoint.admit(EJECTED, now_ms);
         }
     }
 }
@@ -196,12 +196,12 @@ fn eject(cluster: &ClusterNode, endpoint: &EndpointNode, rules: &Rules, now_ms: 
     let most = (cluster.endpoints.len() * rules.ejected_percent_max as usize / 100).max(1);
     let count = |is: fn(&EndpointNode) -> bool| cluster.endpoints.iter().filter(|one| is(one)).count();
     let too_many = |ejected: usize| ejected > most || count(EndpointNode::is_usable) == 0;
-    if count(EndpointNode::is_ejected) >= most || !cluster.bar(endpoint, EJECTED) {
+    if count(EndpointNode::is_ejected) >= most || !endpoint.bar(EJECTED) {
         return false;
     }
     // Others may have ejected one at the same moment: who sees too many takes the own one back.
     if too_many(count(EndpointNode::is_ejected)) {
-        cluster.unbar(endpoint, EJECTED);
+        endpoint.unbar(EJECTED);
         return false;
     }
     let times = endpoint.record.times.add(1);

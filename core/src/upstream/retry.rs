@@ -62,9 +62,14 @@ pub fn count(node: &ClusterNode, core: usize, now_ms: u64, kind: usize, more: u6
     node.tried.add(core, now_ms, STEP_MS, kind, more);
 }
 
+/// Requests and retries that the budget looks back on.
+pub fn budget(node: &ClusterNode, now_ms: u64) -> [u64; 2] {
+    node.tried.sum(now_ms, STEP_MS)
+}
+
 /// True if the budget allows one more.
 pub fn allowed(node: &ClusterNode, budget: RetryBudget, now_ms: u64) -> bool {
-    let tried = node.tried.sum(now_ms, STEP_MS);
+    let tried = self::budget(node, now_ms);
     let most = tried[REQUESTS] * u64::from(budget.percent) / 100 + u64::from(budget.per_second_min) * LOOK_BACK_S;
     tried[RETRIES] < most
 }

@@ -102,7 +102,7 @@ impl<'a> Ticket<'a> {
         self.moment = moment;
         let config = &self.plan.config;
         let failed = |statuses: &[u16]| match end {
-            End::Answered(status) => status >= 500 && statuses.contains(&status),
+            End::Answered(status) => statuses.contains(&status),
             End::Failed(_) => true,
         };
         if counts_as_nothing(end) {

@@ -34,6 +34,7 @@ fn line() -> Line<'static> {
         flag: Flag::None,
         reason: None,
         attempts: 1,
+        tries: &[],
         generation: 42,
         overhead_ns: 34_567,
         origin_ns: 1_200_000,

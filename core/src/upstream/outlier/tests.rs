@@ -137,7 +137,7 @@ fn never_more_than_the_share_and_never_the_last() {
     assert_eq!(usable(&node), [0]);
     let all = Rules { ejected_percent_max: 100, ..rules() };
     let node = cluster(2);
-    node.bar(&node.endpoints[0], UNWELL);
+    node.endpoints[0].bar(UNWELL);
     fail(&node, 1, &all, 9, 0);
     assert_eq!(usable(&node), [1], "the only one that is well");
 }
@@ -198,8 +198,8 @@ fn one_of_many_cores_does_what_is_due() {
 fn a_reload_keeps_what_is_known_and_new_endpoints_start_slowly() {
     let node = cluster(3);
     fail(&node, 0, &rules(), 3, 0);
-    node.bar(&node.endpoints[1], DRAINED);
-    node.bar(&node.endpoints[2], UNWELL);
+    node.endpoints[1].bar(DRAINED);
+    node.endpoints[2].bar(UNWELL);
     let version = node.version();
     let next = ClusterNode::next(&config(), &endpoints(0..5), Some(&node), CORES, 777);
     assert!(!next.endpoints[2].is_usable(), "a plan that may yet be refused changes nothing");
