@@ -74,11 +74,10 @@ pub async fn answer(
         x.record.bytes_out += download.bytes();
         x.record.bytes_in = upload.bytes();
         if let Err(broken) = moved {
-            origin.ended(at, x.answer.status, matches!(broken, Broken::Origin(..)));
-            return give_up(serving, x, broken, framing).await;
+            return give_up(serving, x, (origin, at), broken, framing).await;
         }
     }
-    origin.ended(at, x.answer.status, false);
+    origin.went_well(at, x.answer.status);
     x.record.bytes_in = upload.bytes();
     let whole = upload.is_done();
     if x.answer.keep_alive && whole && !lease.stream().has_input() {
@@ -149,13 +148,20 @@ fn poll_bodies(
 
 /// The client has the head and perhaps some of the body. It gets what came, and then an end that no parser can take
 /// for the end of the message.
-async fn give_up(serving: &Serving<'_>, x: &mut Exchange, broken: Broken, framing: Body) -> After {
+async fn give_up(
+    serving: &Serving<'_>,
+    x: &mut Exchange,
+    (origin, at): (&Origin<'_>, u16),
+    broken: Broken,
+    framing: Body,
+) -> After {
     match broken {
         Broken::Client(flag, reason) => {
             x.record.blame(flag, reason);
             After::Close
         }
         Broken::Origin(flag, reason) => {
+            origin.broke_off(at);
             x.record.blame(flag, reason);
             if serving.flush(true).await.is_err() || framing == Body::UntilClose {
                 return After::Reset;

@@ -21,10 +21,10 @@ use super::pool::{Endpoint, Lease, PoolShare};
 use super::retry::{self, Cause};
 use super::state::{ClusterState, Moment};
 use super::ticket::Slot;
-use crate::exchange::{BodyError, Exchange, Pump, Refusal};
+use crate::exchange::{BodyError, CameTo, Exchange, Pump, Refusal, Try};
 use crate::net::{Net, Stream};
 use crate::observe::core_meters::add;
-use crate::observe::{CameTo, Flag, Meters, Try};
+use crate::observe::{Flag, Meters};
 
 /// Endpoints that a request can have tried without an allocation.
 const TRIED_INLINE: usize = 4;
@@ -211,15 +211,18 @@ impl<'a> Origin<'a> {
         Some(&cookie.set)
     }
 
-    /// The end of an answer with this status: `broken` if its origin failed within it.
-    pub fn ended(&self, at: u16, status: u16, broken: bool) {
+    /// The client has the whole answer. One with a status that counts as an error ends no row of errors.
+    pub fn went_well(&self, at: u16, status: u16) {
         let Some(rules) = &self.plan.config.outlier else { return };
-        let endpoint = &self.plan.node.endpoints[usize::from(at)];
-        if broken {
-            outlier::failed(&self.plan.node, endpoint, rules, self.moment().ms);
-        } else if !rules.statuses.contains(&status) {
-            outlier::well(endpoint);
+        if !rules.statuses.contains(&status) {
+            outlier::well(&self.plan.node.endpoints[usize::from(at)]);
         }
+    }
+
+    /// The answer's origin failed within it.
+    pub fn broke_off(&self, at: u16) {
+        let Some(rules) = &self.plan.config.outlier else { return };
+        outlier::failed(&self.plan.node, &self.plan.node.endpoints[usize::from(at)], rules, self.moment().ms);
     }
 }
 

@@ -61,6 +61,12 @@ pub fn proxy_to(origin: &Origin) -> String {
     cluster_all(&format!("endpoints = [\"{}\"]", origin.endpoint()))
 }
 
+/// The line `endpoints` for these origins.
+pub fn endpoints<'a>(origins: impl IntoIterator<Item = &'a Origin>) -> String {
+    let list: Vec<String> = origins.into_iter().map(|origin| format!("\"{}\"", origin.endpoint())).collect();
+    format!("endpoints = [{}]", list.join(", "))
+}
+
 /// One cluster `app` with these lines in its table, one route `all` to it.
 pub fn cluster_all(lines: &str) -> String {
     format!("[clusters.app]\n{lines}\n\n[[routes]]\nname = \"all\"\npath_prefix = \"/\"\ncluster = \"app\"\n")
