@@ -38,6 +38,8 @@ pub(super) struct Failure {
     pub reached: bool,
     /// The origin ended or reset the connection before a byte of an answer.
     pub silent_end: bool,
+    /// A breaker refused it: another try would only be counted once more.
+    pub by_breaker: bool,
 }
 
 /// A try whose request has been sent.
@@ -60,10 +62,8 @@ impl<'a> Origin<'a> {
         write_head: &impl WriteHead,
         tried: &mut Tried,
     ) -> Result<Answered<'a>, Failure> {
-        let mut ticket = self.admit()?;
-        let at = self.choose(tried).ok_or_else(|| Refusal::new(Flag::NoHealthyOrigin, "no endpoint may be used"))?;
-        tried.push(at);
-        ticket.go_to(at)?;
+        let mut ticket = self.admit().map_err(Failure::by_breaker)?;
+        let at = self.choose_admitted(&mut ticket, tried).map_err(Failure::by_breaker)?;
         let mut running = self.begin(ticket, at, x, write_head, false).await?;
         loop {
             let outcome = match self.hedge {
@@ -95,6 +95,20 @@ impl<'a> Origin<'a> {
                 }
             }
         }
+    }
+
+    /// An endpoint whose breaker lets the try through. Any but the first may have opened since they were chosen.
+    fn choose_admitted(&self, ticket: &mut Ticket<'a>, tried: &mut Tried) -> Result<u16, Refusal> {
+        let mut refused = None;
+        while let Some(at) = self.choose(tried) {
+            tried.push(at);
+            match ticket.go_to(at) {
+                Ok(()) => return Ok(at),
+                Err(refusal) => refused = Some(refusal),
+            }
+        }
+        let refused = refused.or_else(|| self.refusal_of_breakers(tried));
+        Err(refused.unwrap_or_else(|| Refusal::new(Flag::NoHealthyOrigin, "no endpoint may be used")))
     }
 
     /// RFC 9110 9.2.2: only a method that may run twice, only while the whole request is still ours to send, and once.
@@ -335,20 +349,24 @@ fn switches_as_asked(x: &Exchange) -> bool {
 }
 
 impl Failure {
-    /// No rule can want another try: the answer had begun.
+    /// No rule can want another try: the answer had begun, or a breaker spares the origin.
     pub fn is_final(&self) -> bool {
-        matches!(self.refusal.flag, Flag::OriginClosed | Flag::OriginReset) && !self.silent_end
+        self.by_breaker || matches!(self.refusal.flag, Flag::OriginClosed | Flag::OriginReset) && !self.silent_end
+    }
+
+    fn by_breaker(refusal: Refusal) -> Failure {
+        Failure { by_breaker: true, ..refusal.into() }
     }
 
     /// The origin may have the request, or some of it.
     fn after(refusal: Refusal) -> Failure {
-        Failure { refusal, reached: true, silent_end: false }
+        Failure { refusal, reached: true, silent_end: false, by_breaker: false }
     }
 }
 
 impl From<Refusal> for Failure {
     /// Nothing has reached an origin, or it is the client that failed.
     fn from(refusal: Refusal) -> Failure {
-        Failure { refusal, reached: false, silent_end: false }
+        Failure { refusal, reached: false, silent_end: false, by_breaker: false }
     }
 }

@@ -112,30 +112,37 @@ impl Breaker {
         }
     }
 
+    /// How long until it lets somebody through.
+    pub fn retry_after_ms(&self, rules: &Rules, now_ms: u64) -> u64 {
+        match (rules.force, unpack(self.state.get())) {
+            (Force::No, (Circuit::Open, since_ms)) => (since_ms + sleep_ms(rules)).saturating_sub(now_ms),
+            _ => sleep_ms(rules),
+        }
+    }
+
     /// Whoever gets anything but a refusal tells [`Breaker::report`] how it ended.
     pub fn admit(&self, rules: &Rules, now_ms: u64) -> Admission {
         match rules.force {
-            Force::Open => return self.refuse(sleep_ms(rules)),
+            Force::Open => return self.refuse(rules, now_ms),
             Force::Closed => return Admission::Pass,
             Force::No => {}
         }
         let state = self.state.get();
         match unpack(state) {
             (Circuit::Closed, _) => self.judge(rules, now_ms),
-            (Circuit::HalfOpen, _) => self.refuse(sleep_ms(rules)),
             (Circuit::Open, since_ms) if now_ms > since_ms + sleep_ms(rules) => {
                 if self.state.change(state, pack(Circuit::HalfOpen, now_ms)) {
                     return Admission::Trial;
                 }
-                self.refuse(sleep_ms(rules))
+                self.refuse(rules, now_ms)
             }
-            (Circuit::Open, since_ms) => self.refuse((since_ms + sleep_ms(rules)).saturating_sub(now_ms)),
+            (Circuit::Open | Circuit::HalfOpen, _) => self.refuse(rules, now_ms),
         }
     }
 
-    fn refuse(&self, after_ms: u64) -> Admission {
+    fn refuse(&self, rules: &Rules, now_ms: u64) -> Admission {
         self.refused.add(1);
-        Admission::Refused { after_ms }
+        Admission::Refused { after_ms: self.retry_after_ms(rules, now_ms) }
     }
 
     /// Looks at the window if it is time to, and opens if it is bad.
@@ -155,7 +162,7 @@ impl Breaker {
         if unpack(state).0 == Circuit::Closed && self.state.change(state, pack(Circuit::Open, now_ms)) {
             self.opened.add(1);
         }
-        self.refuse(sleep_ms(rules))
+        self.refuse(rules, now_ms)
     }
 
     /// `core` is the caller's.

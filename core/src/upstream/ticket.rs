@@ -61,6 +61,15 @@ impl<'a> Origin<'a> {
         }
         Ok(ticket)
     }
+
+    /// What the client is told if somebody else could take the request, were it not for the breakers of endpoints.
+    pub(super) fn refusal_of_breakers(&self, tried: &[u16]) -> Option<Refusal> {
+        let rules = self.plan.config.endpoint_breaker.as_ref().filter(|_| self.state.has_other_than(tried))?;
+        let now_ms = self.moment().ms;
+        let breakers = self.plan.node.endpoints.iter().filter_map(|endpoint| endpoint.breaker.as_ref());
+        let after_ms = breakers.map(|breaker| breaker.retry_after_ms(rules, now_ms)).min()?;
+        Some(refuse(&self.plan.config.name, after_ms))
+    }
 }
 
 /// The whole seconds of `Retry-After`, at least one.
