@@ -21,10 +21,10 @@ use super::pool::{Endpoint, Lease, PoolShare};
 use super::retry::{self, Cause};
 use super::state::{ClusterState, Moment};
 use super::ticket::Slot;
-use crate::exchange::{BodyError, CameTo, Exchange, Pump, Refusal, Try};
+use crate::exchange::{BodyError, Exchange, Pump, Refusal};
 use crate::net::{Net, Stream};
 use crate::observe::core_meters::add;
-use crate::observe::{Flag, Meters};
+use crate::observe::{CameTo, Flag, Meters, Try};
 
 /// Endpoints that a request can have tried without an allocation.
 const TRIED_INLINE: usize = 4;
