@@ -155,8 +155,8 @@ document! {
         port: Option<Int<1, 65535>>;
         /// From one check to the next, a tenth more or less.
         interval: Time<100, DAY_MS> = "5s";
-        /// For the connection and the answer's head.
-        timeout: Time<10, DAY_MS> = "2s";
+        /// For the connection and the answer's head; unset is 2 s, or the interval where that is shorter.
+        timeout: Option<Time<10, DAY_MS>>;
         /// Good ones in a row until an endpoint is used again.
         rise: Int<1, 100> = 2;
         /// Failed ones in a row until it is not.

@@ -97,6 +97,7 @@ impl Shard {
         let ShardParts { core, cores, net, limits, share, port, gauge, log, plan, seed } = parts;
         let meters = Rc::new(Meters::new(core));
         meters.adopt(plan.labels.clone());
+        net.set_epoch(plan.node.epoch);
         let adopted = Adopted::new(plan, None, core, cores, &meters);
         Rc::new(Shard {
             core,
@@ -216,9 +217,8 @@ impl Shard {
             endpoint.drop_idle(drop);
             beyond -= drop;
         }
-        let since = self.net.reaped_at().saturating_duration_since(adopted.plan.node.epoch);
         for (cluster, plan) in std::iter::zip(&adopted.clusters, &adopted.plan.clusters) {
-            cluster.tick(plan, since.as_millis() as u64);
+            cluster.tick(plan, self.net.node_ms());
         }
         self.meters.core.buffers_in_use.set(self.net.buffers().lent() as u64);
     }

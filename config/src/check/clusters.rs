@@ -1,6 +1,7 @@
 //! Clusters: endpoints that differ, a key where one is hashed, times and limits that fit together.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use crate::bounded::Int;
 use crate::cluster::{self, AdaptiveWord, CheckWord, RetryOn};
@@ -11,6 +12,9 @@ use crate::snapshot::{
     Adaptive, AdaptiveBy, Breaker, CheckKind, Checks, Cluster, Endpoint, Hedge, Limits, Outlier, Retry, RetryBudget,
     SameSite, SlowStart, Sticky,
 };
+
+/// Of an active check, where the operator sets none.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub(super) fn check(name: String, keys: cluster::Cluster, problems: &mut Problems) -> Cluster {
     let clusters = Place::ROOT.key("clusters");
@@ -132,7 +136,9 @@ fn checks(keys: cluster::Checks, place: &Place<'_>, problems: &mut Problems) -> 
     if !matches!(keys.method.0.as_str(), "GET" | "HEAD") {
         problems.error(&place.key("method"), Fault::new("a check changes nothing").cure("use GET or HEAD"));
     }
-    if keys.timeout.duration() > keys.interval.duration() {
+    let interval = keys.interval.duration();
+    let timeout = keys.timeout.map_or(CHECK_TIMEOUT.min(interval), |time| time.duration());
+    if timeout > interval {
         let fault = Fault::new("longer than the interval: checks would overlap");
         problems.error(&place.key("timeout"), fault.cure("at most the interval"));
     }
@@ -145,14 +151,7 @@ fn checks(keys: cluster::Checks, place: &Place<'_>, problems: &mut Problems) -> 
             statuses: numbers(&keys.statuses),
         },
     };
-    Checks {
-        kind,
-        port: keys.port.map(Int::u16),
-        interval: keys.interval.duration(),
-        timeout: keys.timeout.duration(),
-        rise: keys.rise.u32(),
-        fall: keys.fall.u32(),
-    }
+    Checks { kind, port: keys.port.map(Int::u16), interval, timeout, rise: keys.rise.u32(), fall: keys.fall.u32() }
 }
 
 fn outlier(keys: cluster::Outlier, place: &Place<'_>, problems: &mut Problems) -> Outlier {

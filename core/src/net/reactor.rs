@@ -69,6 +69,9 @@ pub struct Net {
     now_ms: Cell<u64>,
     /// Time that the reactor's clock leaves out.
     left_out: Cell<Duration>,
+    /// From the beginning of the node's time to that of the reactor's.
+    since_epoch: Cell<Duration>,
+    node_ms: Cell<u64>,
     stopping: Cell<bool>,
 }
 
@@ -108,6 +111,8 @@ impl Net {
             turn_at: Cell::new(started),
             now_ms: Cell::new(0),
             left_out: Cell::new(Duration::ZERO),
+            since_epoch: Cell::new(Duration::ZERO),
+            node_ms: Cell::new(0),
             stopping: Cell::new(false),
         }))
     }
@@ -164,6 +169,27 @@ impl Net {
         self.now_ms.get()
     }
 
+    /// The node's time begins here; every core of it is told the same.
+    pub fn set_epoch(&self, epoch: Instant) {
+        self.since_epoch.set(self.started.saturating_duration_since(epoch));
+        self.note_node_ms();
+    }
+
+    /// Milliseconds since the beginning of the node's time, as of this turn: the same on every core, nothing left out.
+    pub fn node_ms(&self) -> u64 {
+        self.node_ms.get()
+    }
+
+    /// The same in nanoseconds.
+    pub fn node_ns(&self) -> u64 {
+        (self.turn_at.get().saturating_duration_since(self.started) + self.since_epoch.get()).as_nanos() as u64
+    }
+
+    fn note_node_ms(&self) {
+        let beyond = self.left_out.get() + self.since_epoch.get();
+        self.node_ms.set(self.now_ms.get() + beyond.as_millis() as u64);
+    }
+
     /// When the completions of this turn were reaped: the moment to which what they brought is dated.
     pub fn reaped_at(&self) -> Instant {
         self.turn_at.get()
@@ -202,6 +228,7 @@ impl Net {
             return;
         }
         self.now_ms.set(now_ms);
+        self.note_node_ms();
         // Firing may arm again, so the wheel is borrowed only while it hands out a batch.
         let mut due: smallvec::SmallVec<[u64; 64]> = smallvec::SmallVec::new();
         self.wheel.borrow_mut().advance(now_ms, |token| due.push(token));

@@ -176,7 +176,6 @@ fn origin<'a>(serving: &Serving<'a>, rule: &'a RoutePlan, cluster: usize, x: &Ex
         state: &adopted.clusters[cluster],
         share: &shard.share,
         meters: &shard.meters,
-        epoch: adopted.plan.node.epoch,
         until_ms: total.map_or(u64::MAX, |total| shard.net.now_ms() + total.as_millis() as u64),
         retry: rule.retry.as_ref().unwrap_or(&plan.config.retry),
         hedge: rule.hedge,

@@ -42,18 +42,17 @@ pub(super) struct Failure {
     pub by_breaker: bool,
 }
 
-/// A try whose request has been sent.
-pub(super) struct Running<'a> {
-    pub lease: Lease,
+/// The first try of a race.
+pub(super) struct First<'s> {
+    pub origin: &'s Stream,
     pub at: u16,
-    pub ticket: Ticket<'a>,
-    pub sent: Instant,
     /// Milliseconds of the reactor's clock after which it has taken too long.
     pub until_ms: u64,
 }
 
 impl<'a> Origin<'a> {
-    /// One try, and one more on a fresh connection if the first one turns out to be dead.
+    /// One try, and one more on a fresh connection if the first one turns out to be dead. Not cut into smaller waits: what
+    /// a try has stays where it is until its end.
     pub(super) async fn try_once(
         &self,
         client: &Stream,
@@ -62,43 +61,92 @@ impl<'a> Origin<'a> {
         write_head: &impl WriteHead,
         tried: &mut Tried,
     ) -> Result<Answered<'a>, Failure> {
-        let mut ticket = self.admit().map_err(Failure::by_breaker)?;
-        let at = self.choose_admitted(&mut ticket, tried).map_err(Failure::by_breaker)?;
-        let mut running = self.begin(ticket, at, x, write_head, false).await?;
+        let (mut ticket, mut at) = self.choose_admitted(tried)?;
+        let mut fresh = false;
         loop {
+            x.record.attempts += 1;
+            let endpoint = &self.state.endpoints[usize::from(at)];
+            x.record.endpoint = Some(endpoint.label.clone());
+            let until_ms = self.try_until_ms();
+            let rests = if fresh { None } else { endpoint.reuse(self.share.lifetime_max) };
+            let mut lease = match rests {
+                Some(lease) => lease,
+                None => match self.connect(endpoint, until_ms).await {
+                    Ok(lease) => lease,
+                    Err(refusal) => {
+                        let took = self.connect_timeout(until_ms).as_nanos() as u64;
+                        end(ticket, End::Failed(refusal.flag), took);
+                        return Err(refusal.into());
+                    }
+                },
+            };
+            self.send_head(lease.stream(), x, endpoint, write_head);
+            let mut sent = self.net.now();
+            self.expect_answer(lease.stream(), until_ms);
             let outcome = match self.hedge {
                 Some(hedge) if self.may_hedge(x) => {
-                    let race = Box::pin(self.race(hedge, client, running, x, upload, write_head, tried));
-                    let (winner, outcome) = race.await;
-                    running = winner;
+                    let first = First { origin: lease.stream(), at, until_ms };
+                    let race = self.race(hedge, client, first, x, upload, write_head, tried);
+                    let (winner, outcome) = Box::pin(race).await;
+                    if let Some(winner) = winner {
+                        // A ticket that ends without a word counts as nothing, unless its try failed before it lost.
+                        let lost = std::mem::replace(&mut ticket, winner.ticket);
+                        if let Some(flag) = winner.first_failed {
+                            end(lost, End::Failed(flag), self.took(sent));
+                        }
+                        (lease, at, sent) = (winner.lease, winner.at, winner.sent);
+                    }
                     outcome
                 }
-                _ => poll_fn(|cx| self.poll_answer(cx, client, &running, x, upload)).await,
+                _ => poll_fn(|cx| self.poll_answer(cx, client, lease.stream(), until_ms, x, upload)).await,
             };
-            let took = self.net.reaped_at().saturating_duration_since(running.sent).as_nanos() as u64;
+            let took = self.took(sent);
             x.record.origin_wait_ns += took;
             match outcome {
                 Ok(()) => {
-                    let slot = running.ticket.end(End::Answered(x.answer.status), took, self.moment());
-                    return Ok(Answered { lease: running.lease, at: running.at, slot });
+                    let slot = end(ticket, End::Answered(x.answer.status), took);
+                    return Ok(Answered { lease, at, slot });
                 }
                 Err(failure) if failure.silent_end && self.was_stale(x, upload) => {
                     add(&self.meters.core.retries, 1);
                     x.clear_answer();
                     upload.begin_again();
-                    let Running { at, ticket, .. } = running;
-                    running = self.begin(ticket, at, x, write_head, true).await?;
+                    fresh = true;
                 }
                 Err(failure) => {
-                    running.ticket.end(End::Failed(failure.refusal.flag), took, self.moment());
+                    end(ticket, End::Failed(failure.refusal.flag), took);
                     return Err(failure);
                 }
             }
         }
     }
 
+    /// Nanoseconds since a request was sent, as of this turn.
+    pub(super) fn took(&self, sent: Instant) -> u64 {
+        self.net.reaped_at().saturating_duration_since(sent).as_nanos() as u64
+    }
+
+    fn send_head(&self, origin: &Stream, x: &Exchange, endpoint: &Endpoint, write_head: &impl WriteHead) {
+        let mut head = self.net.buffers().send_buffer();
+        write_head(&mut head, x, endpoint);
+        origin.queue_buffer(head);
+        origin.start();
+    }
+
+    /// An endpoint, and the leave of the breakers to try it if anybody watches.
+    fn choose_admitted(&self, tried: &mut Tried) -> Result<(Option<Ticket<'a>>, u16), Failure> {
+        if self.plan.watched {
+            let mut ticket = self.admit().map_err(Failure::by_breaker)?;
+            let at = self.choose_for(&mut ticket, tried).map_err(Failure::by_breaker)?;
+            return Ok((Some(ticket), at));
+        }
+        let at = self.choose(tried).ok_or_else(nobody)?;
+        tried.push(at);
+        Ok((None, at))
+    }
+
     /// An endpoint whose breaker lets the try through. Any but the first may have opened since they were chosen.
-    fn choose_admitted(&self, ticket: &mut Ticket<'a>, tried: &mut Tried) -> Result<u16, Refusal> {
+    fn choose_for(&self, ticket: &mut Ticket<'a>, tried: &mut Tried) -> Result<u16, Refusal> {
         let mut refused = None;
         while let Some(at) = self.choose(tried) {
             tried.push(at);
@@ -107,8 +155,7 @@ impl<'a> Origin<'a> {
                 Err(refusal) => refused = Some(refusal),
             }
         }
-        let refused = refused.or_else(|| self.refusal_of_breakers(tried));
-        Err(refused.unwrap_or_else(|| Refusal::new(Flag::NoHealthyOrigin, "no endpoint may be used")))
+        Err(refused.or_else(|| self.refusal_of_breakers(tried)).unwrap_or_else(nobody))
     }
 
     /// RFC 9110 9.2.2: only a method that may run twice, only while the whole request is still ours to send, and once.
@@ -119,55 +166,17 @@ impl<'a> Origin<'a> {
         self.plan.config.retry_stale && first && x.request.method.idempotent() && upload.bytes() == 0
     }
 
-    /// Connects, and sends the head.
-    pub(super) async fn begin(
-        &self,
-        ticket: Ticket<'a>,
-        at: u16,
-        x: &mut Exchange,
-        write_head: &impl WriteHead,
-        fresh: bool,
-    ) -> Result<Running<'a>, Failure> {
-        x.record.attempts += 1;
-        let endpoint = &self.state.endpoints[usize::from(at)];
-        x.record.endpoint = Some(endpoint.label.clone());
-        let until_ms = self.try_until_ms();
-        let lease = match self.connection(endpoint, fresh, until_ms).await {
-            Ok(lease) => lease,
-            Err(refusal) => {
-                let took = self.connect_timeout(until_ms).as_nanos() as u64;
-                ticket.end(End::Failed(refusal.flag), took, self.moment());
-                return Err(refusal.into());
-            }
-        };
-        let mut head = self.net.buffers().send_buffer();
-        write_head(&mut head, x, endpoint);
-        lease.stream().queue_buffer(head);
-        lease.stream().start();
-        let running = Running { lease, at, ticket, sent: self.net.now(), until_ms };
-        self.expect_answer(&running);
-        Ok(running)
-    }
-
     /// When a try that begins now has taken too long: by the retry's rules or the breaker's.
     pub(super) fn try_until_ms(&self) -> u64 {
-        let config = &self.plan.config;
-        let breakers =
-            [&config.breaker, &config.endpoint_breaker].map(|rules| rules.as_ref().map(|rules| rules.timeout));
-        let each = breakers.into_iter().chain([self.retry.per_try_timeout]).flatten().min();
-        let until_ms = each.map_or(u64::MAX, |time| self.net.now_ms() + time.as_millis() as u64);
-        until_ms.min(self.until_ms)
+        let each = match (self.plan.try_timeout, self.retry.per_try_timeout) {
+            (None, None) => return self.until_ms,
+            (Some(one), Some(other)) => one.min(other),
+            (one, other) => one.or(other).unwrap_or_default(),
+        };
+        self.until_ms.min(self.net.now_ms() + each.as_millis() as u64)
     }
 
-    pub(super) async fn connection(
-        &self,
-        endpoint: &Rc<Endpoint>,
-        fresh: bool,
-        until_ms: u64,
-    ) -> Result<Lease, Refusal> {
-        if !fresh && let Some(lease) = endpoint.reuse(self.share.lifetime_max) {
-            return Ok(lease);
-        }
+    pub(super) async fn connect(&self, endpoint: &Rc<Endpoint>, until_ms: u64) -> Result<Lease, Refusal> {
         let timeout = self.connect_timeout(until_ms);
         let connected = endpoint.connect(self.net, timeout, self.share.lifetime_max).await;
         connected.map_err(|error| self.refuse_connect(error, endpoint, timeout))
@@ -182,16 +191,17 @@ impl<'a> Origin<'a> {
         Duration::from_millis(until_ms.saturating_sub(self.net.now_ms()))
     }
 
-    pub(super) fn expect_answer(&self, running: &Running<'_>) {
-        let timeout = self.plan.config.first_byte_timeout.min(self.left(running.until_ms));
-        running.lease.stream().set_recv_deadline(Some(timeout));
+    pub(super) fn expect_answer(&self, origin: &Stream, until_ms: u64) {
+        origin.set_recv_deadline(Some(self.plan.config.first_byte_timeout.min(self.left(until_ms))));
     }
 
+    #[inline(always)] // most of its callers' time is spent in it, and it has many arguments
     pub(super) fn poll_answer(
         &self,
         cx: &mut Context<'_>,
         client: &Stream,
-        running: &Running<'_>,
+        origin: &Stream,
+        until_ms: u64,
         x: &mut Exchange,
         upload: &mut Pump,
     ) -> Poll<Result<(), Failure>> {
@@ -199,10 +209,9 @@ impl<'a> Origin<'a> {
             let gone = Refusal::new(Flag::ClientGone, "the client reset while its origin worked");
             return Poll::Ready(Err(gone.into()));
         }
-        let origin = running.lease.stream();
         if upload.is_moving() {
             match upload.poll(cx, client, origin, self.net.buffers()) {
-                Poll::Ready(Ok(())) => self.expect_answer(running),
+                Poll::Ready(Ok(())) => self.expect_answer(origin, until_ms),
                 Poll::Ready(Err(PumpError::Source(error))) => {
                     return Poll::Ready(Err(Refusal::of_client_body(&error).into()));
                 }
@@ -214,9 +223,9 @@ impl<'a> Origin<'a> {
                     return Poll::Ready(Err(Failure::after(refusal)));
                 }
                 // The origin takes no more: it may have answered before it has read everything.
-                Poll::Ready(Err(PumpError::Sink(_))) => self.expect_answer(running),
+                Poll::Ready(Err(PumpError::Sink(_))) => self.expect_answer(origin, until_ms),
                 // While the body comes the origin need not answer; the body has timeouts of its own.
-                Poll::Pending => origin.set_recv_deadline(Some(self.left(running.until_ms))),
+                Poll::Pending => origin.set_recv_deadline(Some(self.left(until_ms))),
             }
         }
         loop {
@@ -301,6 +310,15 @@ impl<'a> Origin<'a> {
             ConnectError::Failed(error) => Refusal::new(Flag::ConnectFailed, format!("{label}: {error}")),
         }
     }
+}
+
+/// Tells those who watch how a try ended.
+pub(super) fn end<'a>(ticket: Option<Ticket<'a>>, how: End, took_ns: u64) -> Option<Slot<'a>> {
+    ticket.and_then(|ticket| ticket.end(how, took_ns))
+}
+
+fn nobody() -> Refusal {
+    Refusal::new(Flag::NoHealthyOrigin, "no endpoint may be used")
 }
 
 /// What an origin sent, or why it sends no more.

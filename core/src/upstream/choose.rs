@@ -8,7 +8,8 @@ use ringway_config::snapshot::Balance;
 use super::balance::{Load, RoundRobin, Spill, bounded, least, of_two, panic, place_after, place_of, slow_start};
 use super::cluster::{ClusterPlan, Table};
 use super::node::millis;
-use super::{ClusterState, Moment};
+use super::state::ClusterState;
+use crate::net::Net;
 
 /// Endpoints that the balance may propose before the first one that will do is taken.
 const PROPOSALS_MAX: usize = 4;
@@ -84,6 +85,16 @@ impl View {
         View { version, tiers, tier_of, spill, slow_until_ms, panics }
     }
 
+    /// The endpoint that takes everything, if there is no choice to be made.
+    pub fn only(&self, plan: &ClusterPlan) -> Option<u16> {
+        match &self.tiers[..] {
+            [Tier { members, .. }] if members.len() == 1 && !self.panics && plan.config.endpoint_breaker.is_none() => {
+                members.first().copied()
+            }
+            _ => None,
+        }
+    }
+
     pub fn has_other_than(&self, tried: &[u16]) -> bool {
         self.tiers.iter().flat_map(|tier| &tier.members).any(|at| !tried.contains(at))
     }
@@ -94,7 +105,7 @@ pub struct Choice<'a> {
     pub plan: &'a ClusterPlan,
     pub state: &'a ClusterState,
     pub view: &'a View,
-    pub moment: Moment,
+    pub net: &'a Net,
     /// What the request is hashed by.
     pub key: Option<u64>,
     /// Who has had this request already.
@@ -105,9 +116,9 @@ impl Choice<'_> {
     /// `None` if nobody is left who may be used.
     pub fn make(&self) -> Option<u16> {
         let view = self.view;
-        let first = match view.tiers.len() {
-            0 => return None,
-            1 => 0,
+        let first = match &view.tiers[..] {
+            [] => return None,
+            [only] => return self.within(only),
             _ => view.spill.tier(self.state.random.percent()),
         };
         let others = (0..view.tiers.len()).filter(|&tier| tier != first);
@@ -118,12 +129,13 @@ impl Choice<'_> {
         if let Some(table) = &self.plan.table {
             return self.by_table(tier, table);
         }
-        if tier.members.len() > 1 {
-            for _ in 0..PROPOSALS_MAX {
-                let proposed = self.propose(tier);
-                if self.may(proposed) && self.is_warm(proposed) {
-                    return Some(proposed);
-                }
+        if let [only] = tier.members[..] {
+            return self.may(only).then_some(only);
+        }
+        for _ in 0..PROPOSALS_MAX {
+            let proposed = self.propose(tier);
+            if self.may(proposed) && self.is_warm(proposed) {
+                return Some(proposed);
             }
         }
         let start = self.state.random.below(tier.members.len() as u64) as usize;
@@ -150,7 +162,7 @@ impl Choice<'_> {
             Balance::Ewma => of_two(members, random, |at| {
                 let (endpoint, weight) =
                     (&self.state.endpoints[usize::from(at)], self.plan.endpoints[usize::from(at)].weight);
-                endpoint.latency.cost(endpoint.active(), self.moment.ns, LATENCY_TAU_NS, weight)
+                endpoint.latency.cost(endpoint.active(), self.net.node_ns(), LATENCY_TAU_NS, weight)
             }),
         }
     }
@@ -184,7 +196,7 @@ impl Choice<'_> {
 
     fn breaker_admits(&self, at: u16) -> bool {
         match (&self.plan.config.endpoint_breaker, &self.plan.node.endpoints[usize::from(at)].breaker) {
-            (Some(rules), Some(breaker)) => breaker.admits(rules, self.moment.ms),
+            (Some(rules), Some(breaker)) => breaker.admits(rules, self.net.node_ms()),
             _ => true,
         }
     }
@@ -193,10 +205,10 @@ impl Choice<'_> {
     fn is_warm(&self, at: u16) -> bool {
         let Some(slow) = self.plan.config.slow_start else { return true };
         let since_ms = self.plan.node.endpoints[usize::from(at)].since_ms();
-        if self.moment.ms >= self.view.slow_until_ms || since_ms == 0 {
+        if self.net.node_ms() >= self.view.slow_until_ms || since_ms == 0 {
             return true;
         }
-        let share = slow_start::share(self.moment.ms, since_ms, millis(slow.window), slow.min_percent, 1.0);
+        let share = slow_start::share(self.net.node_ms(), since_ms, millis(slow.window), slow.min_percent, 1.0);
         self.state.random.below(slow_start::WHOLE.into()) < share.into()
     }
 
@@ -207,8 +219,8 @@ impl Choice<'_> {
 }
 
 /// Notes for the next choice what an endpoint's answer took, or its failure.
-pub fn observe(plan: &ClusterPlan, state: &ClusterState, at: u16, took_ns: u64, moment: Moment) {
+pub fn observe(plan: &ClusterPlan, state: &ClusterState, at: u16, took_ns: u64, net: &Net) {
     if plan.config.balance == Balance::Ewma {
-        state.endpoints[usize::from(at)].latency.observe(took_ns, moment.ns, LATENCY_TAU_NS);
+        state.endpoints[usize::from(at)].latency.observe(took_ns, net.node_ns(), LATENCY_TAU_NS);
     }
 }

@@ -1,5 +1,7 @@
 //! A cluster as the plan has it: the same for every core, without any state of one.
 
+use std::time::Duration;
+
 use ringway_config::snapshot::{Balance, Cluster, HostHeader, SameSite, Sticky};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -16,6 +18,10 @@ pub struct ClusterPlan {
     pub table: Option<Table>,
     /// By endpoint, with `sticky`: the whole value of `Set-Cookie`.
     pub cookies: Vec<Cookie>,
+    /// To the head of an answer, each try, by the breakers.
+    pub try_timeout: Option<Duration>,
+    /// Somebody wants to know how each try ends.
+    pub watched: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,7 +114,13 @@ impl ClusterPlan {
         let table = Table::new(&config, &endpoints);
         let cookie = |sticky| endpoints.iter().map(|endpoint| Cookie::new(sticky, endpoint)).collect();
         let cookies = config.sticky.as_ref().map(cookie).unwrap_or_default();
-        ClusterPlan { config, endpoints, node, table, cookies }
+        let breakers = [&config.breaker, &config.endpoint_breaker];
+        let try_timeout = breakers.into_iter().flatten().map(|rules| rules.timeout).min();
+        let watched = try_timeout.is_some()
+            || config.outlier.is_some()
+            || config.adaptive.is_some()
+            || config.balance == Balance::Ewma;
+        ClusterPlan { config, endpoints, node, table, cookies, try_timeout, watched }
     }
 
     /// Which endpoint a client's cookie names, if it is still one of the cluster's.

@@ -8,7 +8,6 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
-use quanta::Instant;
 use ringway_config::snapshot::{Hedge, Retry};
 use ringway_proto::{Body, Known};
 use smallvec::SmallVec;
@@ -19,7 +18,7 @@ use super::outlier;
 use super::permit::Permit;
 use super::pool::{Endpoint, Lease, PoolShare};
 use super::retry::{self, Cause};
-use super::state::{ClusterState, Moment};
+use super::state::ClusterState;
 use super::ticket::Slot;
 use crate::exchange::{BodyError, Exchange, Pump, Refusal};
 use crate::net::{Net, Stream};
@@ -38,8 +37,6 @@ pub struct Origin<'a> {
     pub state: &'a ClusterState,
     pub share: &'a PoolShare,
     pub meters: &'a Meters,
-    /// The beginning of the node's time.
-    pub epoch: Instant,
     /// Milliseconds of the reactor's clock after which the exchange is over.
     pub until_ms: u64,
     pub retry: &'a Retry,
@@ -115,14 +112,8 @@ impl<'a> Origin<'a> {
         }
     }
 
-    /// By the node's clock.
-    pub(super) fn moment(&self) -> Moment {
-        let since = self.net.reaped_at().saturating_duration_since(self.epoch);
-        Moment { ms: since.as_millis() as u64, ns: since.as_nanos() as u64 }
-    }
-
     pub(super) fn choose(&self, tried: &Tried) -> Option<u16> {
-        self.state.choose(self.plan, self.moment(), self.key, self.own, tried)
+        self.state.choose(self.plan, self.net, self.key, self.own, tried)
     }
 
     /// Why an answer may be thrown away for another try.
@@ -179,7 +170,7 @@ impl<'a> Origin<'a> {
 
     /// Takes a retry out of the cluster's budget.
     pub(super) fn budget_allows(&self) -> bool {
-        let now_ms = self.moment().ms;
+        let now_ms = self.net.node_ms();
         self.state.tell_counts(self.plan, now_ms);
         if !retry::allowed(&self.plan.node, self.plan.config.retry_budget, now_ms) {
             self.plan.node.counts.retries_refused.add(1);
@@ -222,7 +213,7 @@ impl<'a> Origin<'a> {
     /// The answer's origin failed within it.
     pub fn broke_off(&self, at: u16) {
         let Some(rules) = &self.plan.config.outlier else { return };
-        outlier::failed(&self.plan.node, &self.plan.node.endpoints[usize::from(at)], rules, self.moment().ms);
+        outlier::failed(&self.plan.node, &self.plan.node.endpoints[usize::from(at)], rules, self.net.node_ms());
     }
 }
 

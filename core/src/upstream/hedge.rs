@@ -6,21 +6,40 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 
+use quanta::Instant;
 use ringway_config::snapshot::Hedge;
 use ringway_proto::{Method, ResponseHead};
 
-use super::attempt::{Failure, Running, received};
+use super::attempt::{Failure, First, end, received};
 use super::forward::{Origin, Tried, WriteHead};
-use super::pool::Endpoint;
+use super::pool::{Endpoint, Lease};
 use super::ticket::{End, Ticket};
 use crate::exchange::{Exchange, HeadBuffer, Pump};
 use crate::net::Stream;
-use crate::observe::{CameTo, Try};
+use crate::observe::{CameTo, Flag, Try};
 
 /// An answer that is not in the exchange yet.
 struct Apart {
     answer: ResponseHead,
     bytes: HeadBuffer,
+}
+
+/// A second try whose request has been sent.
+struct Running<'a> {
+    lease: Lease,
+    at: u16,
+    ticket: Option<Ticket<'a>>,
+    sent: Instant,
+}
+
+/// The second try, when it was answered first.
+pub(super) struct Winner<'a> {
+    pub lease: Lease,
+    pub at: u16,
+    pub ticket: Option<Ticket<'a>>,
+    pub sent: Instant,
+    /// The first try had failed by then.
+    pub first_failed: Option<Flag>,
 }
 
 type Second<'s, 'a> = Pin<Box<dyn Future<Output = Result<(Running<'a>, Apart), Failure>> + 's>>;
@@ -31,25 +50,25 @@ impl<'a> Origin<'a> {
         !x.request.upgrade && (x.request.method.idempotent() || self.retry.unsafe_methods)
     }
 
-    /// Waits for the first answer of two. The try that it came from, and what became of it.
+    /// Waits for the first answer of two. The second try, if it won, and what the waiting came to.
     #[expect(clippy::too_many_arguments, reason = "what a try needs, and the first try")]
     pub(super) async fn race(
         &self,
         hedge: Hedge,
         client: &Stream,
-        first: Running<'a>,
+        first: First<'_>,
         x: &mut Exchange,
         upload: &mut Pump,
         write_head: &impl WriteHead,
         tried: &mut Tried,
-    ) -> (Running<'a>, Result<(), Failure>) {
+    ) -> (Option<Winner<'a>>, Result<(), Failure>) {
         let mut timer = Box::pin(self.net.sleep(hedge.after));
         let mut timed = true;
         let mut second: Option<(Rc<Endpoint>, Second<'_, 'a>)> = None;
         let mut failed = None;
         let won = poll_fn(|cx| {
             if failed.is_none() {
-                match self.poll_answer(cx, client, &first, x, upload) {
+                match self.poll_answer(cx, client, first.origin, first.until_ms, x, upload) {
                     Poll::Ready(Ok(())) => return Poll::Ready(None),
                     // The second may still bring an answer.
                     Poll::Ready(Err(failure)) if second.is_some() && failure.reached => failed = Some(failure),
@@ -76,24 +95,16 @@ impl<'a> Origin<'a> {
         })
         .await;
         let outrun = |endpoint: &Rc<Endpoint>| Try { endpoint: endpoint.label.clone(), came_to: CameTo::Outrun };
-        match won {
-            None => {
-                x.record.tries.extend(second.iter().map(|(endpoint, _)| outrun(endpoint)));
-                (first, failed.map_or(Ok(()), Err))
-            }
-            Some((winner, Apart { answer, bytes })) => {
-                self.plan.node.counts.hedges_won.add(1);
-                x.record.tries.push(outrun(&self.state.endpoints[usize::from(first.at)]));
-                x.record.endpoint = Some(self.state.endpoints[usize::from(winner.at)].label.clone());
-                (x.answer, x.answer_bytes) = (answer, bytes);
-                if let Some(failure) = failed {
-                    let Running { ticket, sent, .. } = first;
-                    let took = self.net.reaped_at().saturating_duration_since(sent).as_nanos() as u64;
-                    ticket.end(End::Failed(failure.refusal.flag), took, self.moment());
-                }
-                (winner, Ok(()))
-            }
-        }
+        let Some((Running { lease, at, ticket, sent }, Apart { answer, bytes })) = won else {
+            x.record.tries.extend(second.iter().map(|(endpoint, _)| outrun(endpoint)));
+            return (None, failed.map_or(Ok(()), Err));
+        };
+        self.plan.node.counts.hedges_won.add(1);
+        x.record.tries.push(outrun(&self.state.endpoints[usize::from(first.at)]));
+        x.record.endpoint = Some(self.state.endpoints[usize::from(at)].label.clone());
+        (x.answer, x.answer_bytes) = (answer, bytes);
+        let first_failed = failed.map(|failure| failure.refusal.flag);
+        (Some(Winner { lease, at, ticket, sent, first_failed }), Ok(()))
     }
 
     /// Begins the second try, if there is an endpoint for it, the whole body at hand and something left of the budget.
@@ -106,8 +117,14 @@ impl<'a> Origin<'a> {
     ) -> Option<(Rc<Endpoint>, Second<'s, 'a>)> {
         let body = upload.copy(self.net.buffers())?;
         let at = self.choose(tried)?;
-        let mut ticket = self.admit().ok()?;
-        ticket.go_to(at).ok()?;
+        let ticket = match self.plan.watched {
+            true => {
+                let mut ticket = self.admit().ok()?;
+                ticket.go_to(at).ok()?;
+                Some(ticket)
+            }
+            false => None,
+        };
         if !self.budget_allows() {
             return None;
         }
@@ -125,7 +142,7 @@ impl<'a> Origin<'a> {
 
     async fn run_apart(
         &self,
-        ticket: Ticket<'a>,
+        ticket: Option<Ticket<'a>>,
         at: u16,
         endpoint: Rc<Endpoint>,
         request: Vec<u8>,
@@ -133,18 +150,21 @@ impl<'a> Origin<'a> {
     ) -> Result<(Running<'a>, Apart), Failure> {
         let until_ms = self.try_until_ms();
         let sent = self.net.now();
-        let took = || self.net.reaped_at().saturating_duration_since(sent).as_nanos() as u64;
-        let lease = match self.connection(&endpoint, false, until_ms).await {
+        let lease = match endpoint.reuse(self.share.lifetime_max) {
+            Some(lease) => Ok(lease),
+            None => self.connect(&endpoint, until_ms).await,
+        };
+        let lease = match lease {
             Ok(lease) => lease,
             Err(refusal) => {
-                ticket.end(End::Failed(refusal.flag), took(), self.moment());
+                end(ticket, End::Failed(refusal.flag), self.took(sent));
                 return Err(refusal.into());
             }
         };
         lease.stream().queue_buffer(request);
         lease.stream().start();
-        let running = Running { lease, at, ticket, sent: self.net.now(), until_ms };
-        self.expect_answer(&running);
+        let running = Running { lease, at, ticket, sent: self.net.now() };
+        self.expect_answer(running.lease.stream(), until_ms);
         let mut apart = Apart { answer: ResponseHead::new(), bytes: HeadBuffer::default() };
         let outcome = poll_fn(|cx| {
             loop {
@@ -172,7 +192,7 @@ impl<'a> Origin<'a> {
             Ok(()) => Ok((running, apart)),
             Err(failure) => {
                 let failure: Failure = failure;
-                running.ticket.end(End::Failed(failure.refusal.flag), took(), self.moment());
+                end(running.ticket, End::Failed(failure.refusal.flag), self.took(sent));
                 Err(failure)
             }
         }

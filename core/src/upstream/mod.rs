@@ -24,4 +24,4 @@ pub use forward::{Opened, Origin, blame_for};
 pub use node::{ClusterNode, EndpointNode};
 pub use pool::{ConnectError, Endpoint, Lease, PoolShare};
 pub use retry::budget;
-pub use state::{ClusterState, Moment};
+pub use state::ClusterState;

@@ -11,12 +11,17 @@ use super::pool::Endpoint;
 use super::waiting::WaitList;
 use super::{outlier, retry};
 use crate::mesh::Share;
+use crate::net::Net;
 use crate::observe::Meters;
 
 pub struct ClusterState {
     pub endpoints: Vec<Rc<Endpoint>>,
     pub random: Random,
     view: RefCell<View>,
+    /// Of the view.
+    version: Cell<u64>,
+    /// Nobody else may be used, so that there is no choice.
+    only: Cell<Option<u16>>,
     /// Of the node's requests under way, by `limits`.
     pub requests: Share,
     /// Of the node's requests under way, by the breaker.
@@ -30,13 +35,6 @@ pub struct ClusterState {
     uncounted: Cell<u64>,
     pub core: usize,
     cores: usize,
-}
-
-/// Now, by the node's clock: the same on every core.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Moment {
-    pub ms: u64,
-    pub ns: u64,
 }
 
 impl ClusterState {
@@ -58,11 +56,14 @@ impl ClusterState {
             let known = before.and_then(|state| state.adaptive.clone());
             known.unwrap_or_else(|| Rc::new(Adaptive::new(rules)))
         });
+        let view = View::new(plan, known.as_deref(), core, cores);
         let seed = (core as u64 + 1) << 32 | u64::from(std::process::id());
         ClusterState {
             endpoints: endpoints.collect(),
             random: before.map_or_else(|| Random::new(seed), |state| state.random.clone()),
-            view: RefCell::new(View::new(plan, known.as_deref(), core, cores)),
+            version: Cell::new(view.version),
+            only: Cell::new(view.only(plan)),
+            view: RefCell::new(view),
             requests: Share::new(plan.node.requests.clone(), cores),
             attempts: Share::new(plan.node.attempts.clone(), cores),
             queued: Share::new(plan.node.queued.clone(), cores),
@@ -78,17 +79,22 @@ impl ClusterState {
     pub fn choose(
         &self,
         plan: &ClusterPlan,
-        moment: Moment,
+        net: &Net,
         key: Option<u64>,
         own: Option<u16>,
         tried: &[u16],
     ) -> Option<u16> {
-        if moment.ms >= plan.node.due_ms.get() {
-            outlier::look(&plan.node, plan.config.outlier.as_ref(), moment.ms);
+        if net.node_ms() >= plan.node.due_ms.get() {
+            outlier::look(&plan.node, plan.config.outlier.as_ref(), net.node_ms());
         }
-        self.refresh(plan);
+        if self.version.get() != plan.node.version() {
+            self.refresh(plan);
+        }
+        if let Some(only) = self.only.get() {
+            return (!tried.contains(&only)).then_some(only);
+        }
         let view = self.view.borrow();
-        let choice = Choice { plan, state: self, view: &view, moment, key, tried };
+        let choice = Choice { plan, state: self, view: &view, net, key, tried };
         let chosen = match own {
             Some(own) if choice.may_keep(own) => Some(own),
             _ => choice.make(),
@@ -104,12 +110,12 @@ impl ClusterState {
         self.view.borrow().has_other_than(tried)
     }
 
+    #[cold]
     fn refresh(&self, plan: &ClusterPlan) {
-        let mut view = self.view.borrow_mut();
-        if view.version != plan.node.version() {
-            let next = View::new(plan, Some(&view), self.core, self.cores);
-            *view = next;
-        }
+        let next = View::new(plan, Some(&self.view.borrow()), self.core, self.cores);
+        self.version.set(next.version);
+        self.only.set(next.only(plan));
+        self.view.replace(next);
     }
 
     /// One more request, for the budget of retries.

@@ -5,9 +5,10 @@
 use super::breaker::{Admission, Breaker, Outcome};
 use super::cluster::ClusterPlan;
 use super::forward::Origin;
-use super::state::{ClusterState, Moment};
+use super::state::ClusterState;
 use super::{choose, outlier};
 use crate::exchange::Refusal;
+use crate::net::Net;
 use crate::observe::Flag;
 
 /// A request under way by the breaker's count, until this is dropped.
@@ -27,7 +28,7 @@ pub(super) struct Ticket<'a> {
     at: Option<u16>,
     /// By breaker, the cluster's first: whether it is under it, and then whether it is the trial.
     trials: [Option<bool>; 2],
-    moment: Moment,
+    net: &'a Net,
     slot: Option<Slot<'a>>,
 }
 
@@ -43,10 +44,10 @@ impl<'a> Origin<'a> {
     /// # Errors
     /// What the client is told if the cluster's breaker does not let it through.
     pub(super) fn admit(&self) -> Result<Ticket<'a>, Refusal> {
-        let (plan, state, moment) = (self.plan, self.state, self.moment());
-        let mut ticket = Ticket { plan, state, at: None, trials: [None; 2], moment, slot: None };
+        let (plan, state, net) = (self.plan, self.state, self.net);
+        let mut ticket = Ticket { plan, state, at: None, trials: [None; 2], net, slot: None };
         let (Some(rules), Some(breaker)) = (&plan.config.breaker, &plan.node.breaker) else { return Ok(ticket) };
-        match breaker.admit(rules, moment.ms) {
+        match breaker.admit(rules, net.node_ms()) {
             Admission::Refused { after_ms } => return Err(refuse(&plan.config.name, after_ms)),
             Admission::Pass => ticket.trials[0] = Some(false),
             Admission::Trial => ticket.trials[0] = Some(true),
@@ -65,7 +66,7 @@ impl<'a> Origin<'a> {
     /// What the client is told if somebody else could take the request, were it not for the breakers of endpoints.
     pub(super) fn refusal_of_breakers(&self, tried: &[u16]) -> Option<Refusal> {
         let rules = self.plan.config.endpoint_breaker.as_ref().filter(|_| self.state.has_other_than(tried))?;
-        let now_ms = self.moment().ms;
+        let now_ms = self.net.node_ms();
         let breakers = self.plan.node.endpoints.iter().filter_map(|endpoint| endpoint.breaker.as_ref());
         let after_ms = breakers.map(|breaker| breaker.retry_after_ms(rules, now_ms)).min()?;
         Some(refuse(&self.plan.config.name, after_ms))
@@ -89,7 +90,7 @@ impl<'a> Ticket<'a> {
         let (Some(rules), Some(breaker)) = (&self.plan.config.endpoint_breaker, self.endpoint_breaker()) else {
             return Ok(());
         };
-        match breaker.admit(rules, self.moment.ms) {
+        match breaker.admit(rules, self.net.node_ms()) {
             Admission::Refused { after_ms } => Err(refuse(&self.plan.endpoints[usize::from(at)].label, after_ms)),
             Admission::Pass => {
                 self.trials[1] = Some(false);
@@ -107,8 +108,8 @@ impl<'a> Ticket<'a> {
     }
 
     /// Tells everybody how it ended. What is left is the request's place, which is kept until the answer's end.
-    pub fn end(mut self, end: End, took_ns: u64, moment: Moment) -> Option<Slot<'a>> {
-        self.moment = moment;
+    pub fn end(mut self, end: End, took_ns: u64) -> Option<Slot<'a>> {
+        let now_ms = self.net.node_ms();
         let config = &self.plan.config;
         let failed = |statuses: &[u16]| match end {
             End::Answered(status) => statuses.contains(&status),
@@ -129,12 +130,12 @@ impl<'a> Ticket<'a> {
             if let Some(rules) = &config.outlier {
                 let node = &self.plan.node;
                 let latency_us = (!failed(&rules.statuses)).then_some(took_ns / 1000);
-                outlier::report(node, &node.endpoints[usize::from(at)], rules, self.state.core, moment.ms, latency_us);
+                outlier::report(node, &node.endpoints[usize::from(at)], rules, self.state.core, now_ms, latency_us);
             }
-            choose::observe(self.plan, self.state, at, took_ns, moment);
+            choose::observe(self.plan, self.state, at, took_ns, self.net);
         }
         if let (Some(rules), Some(adaptive)) = (&config.adaptive, &self.state.adaptive) {
-            adaptive.observe(rules, moment.ms, took_ns / 1000);
+            adaptive.observe(rules, now_ms, took_ns / 1000);
         }
         self.slot.take()
     }
@@ -144,7 +145,7 @@ impl<'a> Ticket<'a> {
     }
 
     fn report_each(&mut self, outcome: impl Fn(&ringway_config::snapshot::Breaker) -> Outcome) {
-        let (config, core, now_ms) = (&self.plan.config, self.state.core, self.moment.ms);
+        let (config, core, now_ms) = (&self.plan.config, self.state.core, self.net.node_ms());
         let under = [
             config.breaker.as_ref().zip(self.plan.node.breaker.as_deref()),
             config.endpoint_breaker.as_ref().zip(self.endpoint_breaker()),
