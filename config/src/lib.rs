@@ -4,9 +4,11 @@
 
 mod bounded;
 mod check;
+mod condition;
 mod cores;
 mod decode;
 mod document;
+mod expression;
 pub mod filter;
 pub mod http;
 mod near;
@@ -17,6 +19,7 @@ mod problem;
 mod reference;
 pub mod snapshot;
 pub mod units;
+mod when;
 
 use std::fs::File;
 use std::io::Read;

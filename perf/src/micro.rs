@@ -8,6 +8,7 @@ use crate::stats::median;
 
 const SAMPLES: usize = 25;
 const SAMPLE_TIME: Duration = Duration::from_millis(10);
+const SPREAD_ROUNDS: usize = 5;
 
 /// Runs what its command line asks for: all, or what contains the first argument that is no flag.
 pub struct Micro {
@@ -48,6 +49,32 @@ impl Micro {
         let least = samples.iter().copied().fold(f64::INFINITY, f64::min);
         let most = samples.iter().copied().fold(0.0, f64::max);
         println!("{name:40} {:9.1} ns ({least:.1}..{most:.1})", median(&samples));
+    }
+
+    /// Times each call alone, on one input after the other, and prints percentiles: what a mean hides. The clock's own
+    /// cost, some 25 ns, is in each.
+    pub fn spread<I, T>(&self, name: &str, inputs: &[I], mut work: impl FnMut(&I) -> T) {
+        if self.filter.as_ref().is_some_and(|filter| !name.contains(filter.as_str())) {
+            return;
+        }
+        if self.once {
+            inputs.iter().take(1).for_each(|input| drop(black_box(work(input))));
+            return;
+        }
+        let mut calls: Vec<u64> = Vec::with_capacity(inputs.len() * SPREAD_ROUNDS);
+        for round in 0..=SPREAD_ROUNDS {
+            for input in inputs {
+                let start = Instant::now();
+                black_box(work(input));
+                // The first round warms up.
+                if round > 0 {
+                    calls.push(start.elapsed().as_nanos() as u64);
+                }
+            }
+        }
+        calls.sort_unstable();
+        let at = |per_mille: usize| calls[(calls.len() - 1) * per_mille / 1000];
+        println!("{name:40} p50 {} ns, p99 {} ns, p99.9 {} ns", at(500), at(990), at(999));
     }
 }
 
