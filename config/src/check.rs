@@ -1,7 +1,7 @@
 //! From a document to a snapshot: what must fit together, and every name turned into what it names.
 //! Each value alone was already checked when it was read.
 
-mod routes;
+pub(crate) mod routes;
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};

@@ -25,6 +25,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+pub use check::routes::shadowed::shadowed;
 pub use place::locate;
 pub use problem::{Errors, Fault, Problem};
 pub use reference::reference;

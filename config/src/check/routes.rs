@@ -1,6 +1,7 @@
 //! Routes: one path, one action, names that exist.
 
 mod conditions;
+pub(crate) mod shadowed;
 
 mod twins;
 
@@ -49,6 +50,7 @@ pub(super) fn check(
     let routes = checked.into_iter().collect::<Option<Vec<Route>>>()?;
     check_names(&routes, problems);
     twins::check(&routes, problems);
+    shadowed::warn(&routes, listeners, problems);
 
     warn_unused(&routes, listeners, clusters, problems);
     Some(routes)

@@ -418,4 +418,19 @@ proptest! {
             prop_assert_eq!(why, Some(Why::Behind { winner: first.to_owned(), because: Because::Place }));
         }
     }
+
+    /// Nor does a route win that is warned of as one that never can.
+    #[test]
+    fn a_shadowed_route_never_wins(
+        routes in any_table(),
+        requests in prop::collection::vec(any_request(), 1..48),
+    ) {
+        let shadowed: Vec<(usize, usize)> = ringway_config::shadowed(&routes, &LISTENERS).collect();
+        let table = super::table(&routes);
+        for request in &requests {
+            let winner = table.find(&request.query(), &mut Captures::default());
+            let taken = shadowed.iter().find(|(route, _)| winner == Ok(*route as u32));
+            prop_assert_eq!(taken, None, "{:?}", request);
+        }
+    }
 }
