@@ -14,7 +14,7 @@ const PARAMS_INLINE: usize = 8;
 #[derive(Debug, Clone, Default)]
 pub struct Captures {
     spans: SmallVec<[(u32, u32); PARAMS_INLINE]>,
-    /// The path, decoded, if anything asked for it.
+    /// Where a path is decoded, if anything asks for it.
     pub(super) decoded: Vec<u8>,
     scratch: Scratch,
 }
@@ -56,10 +56,9 @@ impl Captures {
         }
     }
 
-    /// `path` is one that the automaton matches; if it is `escaped`, it stands here decoded.
-    pub(super) fn fill_groups(&mut self, automaton: &Automaton, path: &[u8], escaped: bool) {
-        let Captures { spans, decoded, scratch } = self;
-        let decoded = if escaped { decoded.as_slice() } else { path };
+    /// `path` is one that the automaton matches when it is `decoded`.
+    pub(super) fn fill_groups(&mut self, automaton: &Automaton, path: &[u8], decoded: &[u8]) {
+        let Captures { spans, scratch, .. } = self;
         automaton.groups(path, decoded, scratch, |start, end| spans.push((start as u32, end as u32)));
     }
 }

@@ -122,17 +122,22 @@ impl RouteTable {
     /// The route that takes the request. `captures` is empty if there is none.
     pub fn find(&self, query: &Query<'_>, captures: &mut Captures) -> Result<RouteId, Missed> {
         captures.clear();
-        let mut walk = walk::Walk::new(self, query, &mut captures.decoded);
-        walk.run();
-        let walk::Walk { mut segments, found, .. } = walk;
-        let route = found.outcome(&self.methods)?;
-        let shape = &self.shapes[found.shape as usize];
-        if !shape.groups {
-            captures.fill(shape, &mut segments);
-        } else if let Some(automaton) = &self.conditions[route as usize].expression {
-            captures.fill_groups(automaton, query.path, segments.escaped);
+        // Lent to the walk by itself, so that the walk need not be moved to let go of it.
+        let mut decoded = std::mem::take(&mut captures.decoded);
+        let mut walk = walk::Walk::new(self, query, &mut decoded);
+        let found = walk.run();
+        let (shape, found) = (found.shape, found.outcome(&self.methods));
+        if let Ok(route) = found {
+            let shape = &self.shapes[shape as usize];
+            if !shape.groups {
+                captures.fill(shape, &mut walk.segments);
+            } else if let Some(automaton) = &self.conditions[route as usize].expression {
+                let path = if walk.segments.escaped { decoded.as_slice() } else { query.path };
+                captures.fill_groups(automaton, query.path, path);
+            }
         }
-        Ok(route)
+        captures.decoded = decoded;
+        found
     }
 
     /// Like [`find`](Self::find), for a path that an origin might read in other ways than we do: a request whose

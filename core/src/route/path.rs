@@ -31,6 +31,7 @@ pub(super) struct Segments<'a> {
 }
 
 impl<'a> Segments<'a> {
+    #[inline] // see `walk::Walk::new`
     pub(super) fn new(path: &'a [u8], hasher: &'a ahash::RandomState) -> Self {
         Segments { path, hasher, escaped: memchr::memchr(b'%', path).is_some(), found: SmallVec::new() }
     }
