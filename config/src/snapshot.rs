@@ -357,3 +357,23 @@ pub struct Respond {
     pub body: String,
     pub headers: Vec<(String, String)>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_hold_addresses_and_smaller_networks() {
+        let net = |address: &str, prefix| Cidr { address: address.parse().unwrap(), prefix };
+        for (outer, inner, covers) in [
+            (net("10.0.0.0", 8), net("10.1.0.0", 16), true),
+            (net("10.1.0.0", 16), net("10.0.0.0", 8), false),
+            (net("0.0.0.0", 0), net("255.255.255.255", 32), true),
+            (net("::", 0), net("10.0.0.0", 8), false),
+            (net("::", 0), net("2001:db8::", 32), true),
+        ] {
+            assert_eq!(outer.covers(&inner), covers, "{outer:?} {inner:?}");
+        }
+        assert!(net("10.0.0.0", 8).contains("::ffff:10.1.2.3".parse().unwrap()));
+    }
+}

@@ -44,10 +44,16 @@ pub(super) struct Scratch {
 }
 
 /// The expressions of a table while it is built.
-#[derive(Default)]
 pub(super) struct Automata<'a> {
     known: HashMap<(&'a Expression, bool), Arc<Automaton>>,
-    bytes: usize,
+    /// Those that may still be taken.
+    bytes_left: usize,
+}
+
+impl Default for Automata<'_> {
+    fn default() -> Self {
+        Automata { known: HashMap::new(), bytes_left: AUTOMATA_BYTES_MAX }
+    }
 }
 
 /// Why an expression is not to be had.
@@ -66,10 +72,7 @@ impl<'a> Automata<'a> {
             return Ok(known.clone());
         }
         let built = Automaton::new(expression, groups).ok_or_else(|| TooLarge::One(expression.to_string()))?;
-        self.bytes += built.dfa.memory_usage();
-        if self.bytes > AUTOMATA_BYTES_MAX {
-            return Err(TooLarge::All);
-        }
+        self.bytes_left = self.bytes_left.checked_sub(built.bytes()).ok_or(TooLarge::All)?;
         let built = Arc::new(built);
         self.known.insert((expression, groups), built.clone());
         Ok(built)
@@ -93,6 +96,14 @@ impl Automaton {
         let dfa = dense::Builder::new().configure(config).build_from_nfa(&plain).ok()?;
         let groups = if groups { Some(Groups::new(nfa(WhichCaptures::All)?)?) } else { None };
         Some(Automaton { dfa, groups })
+    }
+
+    fn bytes(&self) -> usize {
+        let groups = self.groups.as_ref().map_or(0, |groups| match &groups.engine {
+            Engine::OnePass(engine) => engine.memory_usage(),
+            Engine::Pike(engine) => engine.get_nfa().memory_usage(),
+        });
+        self.dfa.memory_usage() + groups
     }
 
     /// Whether it matches all of `value`.
@@ -214,5 +225,9 @@ mod tests {
         let mut automata = Automata::default();
         let built: Vec<_> = expressions.iter().map(|one| automata.get(one, false).unwrap()).collect();
         assert!(Arc::ptr_eq(&built[0], &built[1]) && !Arc::ptr_eq(&built[1], &built[2]));
+        // The same one again costs nothing.
+        automata.bytes_left = built[0].bytes();
+        assert!(automata.get(&expressions[0], false).is_ok());
+        assert!(automata.get(&expressions[0], true).is_err_and(|size| size == TooLarge::All));
     }
 }
