@@ -250,7 +250,11 @@ fn a_route_that_never_wins_is_warned_of_with_its_taker() {
     let wanted =
         "routes.toml:10:1: routes[1]: route \"health\" is never chosen: routes[0], \"api\", takes all its requests";
     assert!(said.contains(wanted) && said.matches("never chosen").count() == 1, "{said}");
-    // A warning, and true: the gateway starts.
-    let gateway = Gateway::start(&routes);
-    assert_eq!((taken(&gateway, "/api/health", ""), taken(&gateway, "/health", "")), ("api".into(), "other".into()));
+    // A warning, and true: the gateway starts and reloads, and says it each time.
+    let mut gateway = Gateway::start(&routes);
+    gateway.wait_output("route \"health\" is never chosen");
+    gateway.rewrite(&routes.replace("\"other\"", "\"another\""));
+    let said = gateway.reload().expect(0).all();
+    assert!(said.contains("route \"health\" is never chosen") && said.contains("generation"), "{said}");
+    assert_eq!((taken(&gateway, "/api/health", ""), taken(&gateway, "/health", "")), ("api".into(), "another".into()));
 }
