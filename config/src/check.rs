@@ -2,7 +2,7 @@
 //! Each value alone was already checked when it was read.
 
 mod clusters;
-mod routes;
+pub(crate) mod routes;
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};

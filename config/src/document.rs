@@ -7,7 +7,8 @@ use crate::bounded::{Int, KIB, PowerOfTwo, Size, TIB, Time};
 use crate::cluster::{Cluster, Hedge, Retry};
 use crate::cores::Cores;
 use crate::decode::{Decode, List, Name, Named, OneOrMore, Table, Word, choice, document, wrong_type};
-use crate::http::{HeaderName, HeaderValue, Method, Via};
+use crate::expression::{Expression, PathExpression};
+use crate::http::{CookieName, CookieText, HeaderName, HeaderValue, Method, ParamName, ParamText, Via};
 use crate::net::{Bind, BindOrOff, SocketPath};
 use crate::path::{ExactPath, PathPrefix};
 use crate::place::Place;
@@ -15,6 +16,7 @@ use crate::problem::{Fault, Problems, quoted};
 use crate::snapshot::{
     AccessFormat, AccessTarget, Cidr, CoreCount, FilterConfig, Forwarded, HostPattern, IoChoice, Steering,
 };
+use crate::when::When;
 
 const LISTENERS_MAX: usize = 1000;
 const BINDS_MAX: usize = 64;
@@ -186,7 +188,7 @@ document! {
     }
 
     /// Conditions, filters, action. The best match wins: by `priority`, then host, then path from the left, then methods
-    /// and headers, each time the more exact; only then by the order in the file.
+    /// and further conditions, each time the more exact; only then by the order in the file.
     struct Route {
         /// Unique; names the route in metrics, logs and `ringway explain`.
         name: Name;
@@ -198,12 +200,23 @@ document! {
         hosts: Option<List<HostPattern, HOSTS_MAX>>;
         /// The whole path, decoded: "/users/{id}"; a last "{*rest}" takes whatever follows.
         path: Option<ExactPath>;
-        /// A path and all below it, at segment borders; not with `path`. Without either, "/": everything.
+        /// A path and all below it, at segment borders; not with `path`. Without any of the three, "/": everything.
         path_prefix: Option<PathPrefix>;
+        /// A regular expression over the whole decoded path, instead of the two: '/v[0-9]+/(?<rest>.*)'. Linear time,
+        /// and tried only below its literal beginning. Named groups are params. In single quotes a backslash is itself.
+        path_regex: Option<PathExpression>;
         /// Upper case; empty is any. GET takes HEAD too.
         methods: List<Method, METHODS_MAX> = [];
         /// All must hold.
-        headers: List<Table<Condition>, CONDITIONS_MAX> = [];
+        headers: List<Table<HeaderCondition>, CONDITIONS_MAX> = [];
+        /// All must hold.
+        queries: List<Table<QueryCondition>, CONDITIONS_MAX> = [];
+        /// All must hold.
+        cookies: List<Table<CookieCondition>, CONDITIONS_MAX> = [];
+        /// What the lists cannot say, and must hold besides them: `and`, `or`, `not` and parentheses over header.NAME,
+        /// query.NAME, cookie.NAME, method, host, path and client_ip, with ==, !=, starts_with, ends_with, contains,
+        /// matches or in, or alone: 'header.x-canary == "on" or (cookie.beta and not client_ip in "10.0.0.0/8")'.
+        when: Option<When>;
         /// Higher first, before any other rule of order.
         priority: Int<-1000000, 1000000> = 0;
         /// In the order they run: [{ strip_prefix = "/api" }, { request_headers = { set = { x-env = "blue" } } }].
@@ -225,7 +238,7 @@ document! {
     }
 
     /// One test of one request header. Exactly one besides `name`.
-    struct Condition {
+    struct HeaderCondition {
         /// In any case.
         name: HeaderName;
         /// There, whatever its value: true is the only choice.
@@ -240,6 +253,49 @@ document! {
         suffix: Option<HeaderValue>;
         /// What stands somewhere in the value.
         contains: Option<HeaderValue>;
+        /// A regular expression over the whole value; `.*` at an end leaves that end open.
+        matches: Option<Expression>;
+    }
+
+    /// One test of one query parameter. Exactly one besides `name`. If the name occurs several times, any of them will
+    /// do.
+    struct QueryCondition {
+        /// As it is after decoding; its case counts.
+        name: ParamName;
+        /// There, whatever its value: true is the only choice.
+        present: Option<bool>;
+        /// Not there: true is the only choice.
+        absent: Option<bool>;
+        /// The whole value, decoded: `%20` and `+` are a space.
+        equals: Option<ParamText>;
+        /// How the value begins.
+        prefix: Option<ParamText>;
+        /// How the value ends.
+        suffix: Option<ParamText>;
+        /// What stands somewhere in the value.
+        contains: Option<ParamText>;
+        /// A regular expression over the whole value; `.*` at an end leaves that end open.
+        matches: Option<Expression>;
+    }
+
+    /// One test of one cookie. Exactly one besides `name`. If the name occurs several times, any of them will do.
+    struct CookieCondition {
+        /// Its case counts.
+        name: CookieName;
+        /// There, whatever its value: true is the only choice.
+        present: Option<bool>;
+        /// Not there: true is the only choice.
+        absent: Option<bool>;
+        /// The whole value, as it is sent.
+        equals: Option<CookieText>;
+        /// How the value begins.
+        prefix: Option<CookieText>;
+        /// How the value ends.
+        suffix: Option<CookieText>;
+        /// What stands somewhere in the value.
+        contains: Option<CookieText>;
+        /// A regular expression over the whole value; `.*` at an end leaves that end open.
+        matches: Option<Expression>;
     }
 
     /// An answer with a Location.

@@ -69,6 +69,22 @@ impl HeaderValue {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Method(pub(crate) String);
 
+/// The name of a query parameter, decoded.
+#[derive(Debug)]
+pub(crate) struct ParamName(pub(crate) String);
+
+/// A decoded value of a query parameter, or a piece of one.
+#[derive(Debug)]
+pub(crate) struct ParamText(pub(crate) String);
+
+/// A cookie's name, which is case-sensitive.
+#[derive(Debug)]
+pub(crate) struct CookieName(pub(crate) String);
+
+/// A cookie's value, or a piece of one, as it is sent: nothing is decoded, quotes are part of it.
+#[derive(Debug)]
+pub(crate) struct CookieText(pub(crate) String);
+
 /// RFC 9110 section 5.6.2.
 fn is_token_byte(b: u8) -> bool {
     b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b)
@@ -106,6 +122,56 @@ impl Word for HeaderValue {
             return Err(fault.cure("leave out the spaces at its ends; no receiver would see them"));
         }
         Ok(Self(text.to_owned()))
+    }
+}
+
+impl Word for ParamName {
+    const SHAPE: &'static str = "query parameter's name";
+    const EXAMPLE: &'static str = "\"debug\"";
+
+    fn parse(text: &str) -> Result<Self, Fault> {
+        if (1..=HEADER_NAME_BYTES_MAX).contains(&text.len()) && !text.chars().any(char::is_control) {
+            return Ok(Self(text.to_owned()));
+        }
+        let fault = Fault::new(format!("{} is not the name of a query parameter", quoted(text)));
+        Err(fault.cure(format!("write 1 to {HEADER_NAME_BYTES_MAX} bytes, decoded: \"a b\", not \"a%20b\"")))
+    }
+}
+
+impl Word for ParamText {
+    const SHAPE: &'static str = "text";
+
+    fn parse(text: &str) -> Result<Self, Fault> {
+        if text.len() <= HEADER_VALUE_BYTES_MAX && !text.chars().any(char::is_control) {
+            return Ok(Self(text.to_owned()));
+        }
+        let fault = Fault::new(format!("{} is no text to compare with", quoted(text)));
+        Err(fault.cure(format!("at most {HEADER_VALUE_BYTES_MAX} bytes, no line breaks")))
+    }
+}
+
+impl Word for CookieName {
+    const SHAPE: &'static str = "cookie's name";
+    const EXAMPLE: &'static str = "\"beta\"";
+
+    fn parse(text: &str) -> Result<Self, Fault> {
+        if (1..=HEADER_NAME_BYTES_MAX).contains(&text.len()) && text.bytes().all(is_token_byte) {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(Fault::new(format!("{} is not a cookie's name", quoted(text))).cure("use letters, digits, dashes"))
+    }
+}
+
+impl Word for CookieText {
+    const SHAPE: &'static str = "cookie's value";
+
+    fn parse(text: &str) -> Result<Self, Fault> {
+        let HeaderValue(value) = HeaderValue::parse(text)?;
+        if value.contains(';') {
+            let fault = Fault::new(format!("{} is not a cookie's value", quoted(text)));
+            return Err(fault.cure("a \";\" ends the value: write two conditions"));
+        }
+        Ok(Self(value))
     }
 }
 

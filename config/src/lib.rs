@@ -5,9 +5,11 @@
 mod bounded;
 mod check;
 mod cluster;
+mod condition;
 mod cores;
 mod decode;
 mod document;
+mod expression;
 pub mod filter;
 pub mod http;
 mod near;
@@ -18,11 +20,13 @@ mod problem;
 mod reference;
 pub mod snapshot;
 pub mod units;
+mod when;
 
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+pub use check::routes::shadowed::shadowed;
 pub use place::locate;
 pub use problem::{Errors, Fault, Problem};
 pub use reference::reference;

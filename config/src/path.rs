@@ -8,8 +8,8 @@ use crate::snapshot::{PathPattern, Segment};
 
 /// Longer than any listener's default for a whole target would let through.
 const PATTERN_BYTES_MAX: usize = 4096;
-const SEGMENTS_MAX: usize = 32;
-const LITERAL_BYTES_MAX: usize = 255;
+pub(crate) const SEGMENTS_MAX: usize = 32;
+pub(crate) const LITERAL_BYTES_MAX: usize = 255;
 const PARAM_BYTES_MAX: usize = 64;
 
 /// What a redirect's `to` may name besides the route's own params.
@@ -103,7 +103,7 @@ fn exact_segment(text: &str, segment: &str, last: bool) -> Result<Segment, Fault
     }
 }
 
-fn param(text: &str, name: &str) -> Result<String, Fault> {
+pub(crate) fn param(text: &str, name: &str) -> Result<String, Fault> {
     let head = name.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
     let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     if head && plain && name.len() <= PARAM_BYTES_MAX {

@@ -7,6 +7,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use crate::condition::{Condition, Subject, Test};
+pub use crate::expression::{Expression, PathExpression};
 pub use cluster::*;
 
 /// A whole configuration that passed every check.
@@ -194,10 +196,31 @@ pub enum Forwarded {
 }
 
 /// `10.0.0.0/8`; a bare address is a full-length prefix.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Cidr {
     pub address: IpAddr,
     pub prefix: u8,
+}
+
+impl Cidr {
+    /// An IPv4 address that came as an IPv6 one (RFC 4291 section 2.5.5.2) is IPv4.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        match (self.address, address.to_canonical()) {
+            (IpAddr::V4(net), IpAddr::V4(ip)) => self.same_bits(net.to_bits().into(), ip.to_bits().into(), 32),
+            (IpAddr::V6(net), IpAddr::V6(ip)) => self.same_bits(net.to_bits(), ip.to_bits(), 128),
+            _ => false,
+        }
+    }
+
+    /// Whether every address of `other` is in this one.
+    pub fn covers(&self, other: &Cidr) -> bool {
+        self.address.is_ipv4() == other.address.is_ipv4() && self.prefix <= other.prefix && self.contains(other.address)
+    }
+
+    fn same_bits(&self, net: u128, ip: u128, bits: u8) -> bool {
+        let shift = u32::from(bits - self.prefix.min(bits));
+        net.checked_shr(shift).unwrap_or(0) == ip.checked_shr(shift).unwrap_or(0)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -210,7 +233,8 @@ pub struct Route {
     pub path: PathPattern,
     /// Upper-case method names; empty: any.
     pub methods: Vec<String>,
-    pub headers: Vec<HeaderCondition>,
+    /// All must hold: those of `headers`, `queries`, `cookies`, then the parts of `when`.
+    pub conditions: Vec<Condition>,
     /// Higher first, before any other rule of order.
     pub priority: i32,
     /// In the order they run; the table under each name is the filter's own, built in the dry run.
@@ -241,6 +265,8 @@ pub enum PathPattern {
     Segments(Vec<Segment>),
     /// `path_prefix = "/api"`: `/api`, `/api/` and everything below, at segment borders. `/` is everything: no segments.
     Prefix(Vec<String>),
+    /// `path_regex = "/v[0-9]+/.*"`, over the whole decoded path.
+    Expression(PathExpression),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -248,23 +274,6 @@ pub enum Segment {
     Literal(String),
     Param(String),
     CatchAll(String),
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HeaderCondition {
-    /// Lower case.
-    pub name: String,
-    pub is: HeaderTest,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum HeaderTest {
-    Present,
-    Absent,
-    Equals(String),
-    Prefix(String),
-    Suffix(String),
-    Contains(String),
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -299,4 +308,24 @@ pub struct Respond {
     pub content_type: String,
     pub body: String,
     pub headers: Vec<(String, String)>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_hold_addresses_and_smaller_networks() {
+        let net = |address: &str, prefix| Cidr { address: address.parse().unwrap(), prefix };
+        for (outer, inner, covers) in [
+            (net("10.0.0.0", 8), net("10.1.0.0", 16), true),
+            (net("10.1.0.0", 16), net("10.0.0.0", 8), false),
+            (net("0.0.0.0", 0), net("255.255.255.255", 32), true),
+            (net("::", 0), net("10.0.0.0", 8), false),
+            (net("::", 0), net("2001:db8::", 32), true),
+        ] {
+            assert_eq!(outer.covers(&inner), covers, "{outer:?} {inner:?}");
+        }
+        assert!(net("10.0.0.0", 8).contains("::ffff:10.1.2.3".parse().unwrap()));
+    }
 }

@@ -124,7 +124,7 @@ fn cluster_and_route_defaults() {
         hosts: Vec::new(),
         path: PathPattern::Prefix(Vec::new()),
         methods: Vec::new(),
-        headers: Vec::new(),
+        conditions: Vec::new(),
         priority: 0,
         filters: Vec::new(),
         action: Action::Cluster(0),
@@ -258,7 +258,9 @@ fn route_keys() {
         methods = [\"GET\", \"PURGE\"]\npriority = -3\nbody_bytes_max = \"1GiB\"\ntotal_timeout = \"9s\"\n\
         headers = [{ name = \"X-A\", present = true }, { name = \"x-b\", absent = true }, \
         { name = \"x-c\", equals = \"\" }, { name = \"x-d\", prefix = \"p\" }, { name = \"x-e\", suffix = \"s\" }, \
-        { name = \"x-f\", contains = \"c\" }]\n\
+        { name = \"x-f\", contains = \"c\" }, { name = \"x-g\", matches = \"a|b\" }]\n\
+        queries = [{ name = \"Q r\", equals = \"é\" }]\ncookies = [{ name = \"C\", equals = \"d\" }]\n\
+        when = 'header.x-h or path == \"/\"'\n\
         filters = [{ strip_prefix = \"/api\" }, { request_headers.set = { b = \"1\", a = \"2\" } }]\ncluster = \"b\"",
     );
     let read = snapshot(&text).routes.remove(0);
@@ -268,15 +270,20 @@ fn route_keys() {
     assert_eq!(read.path, PathPattern::Prefix(vec!["api".to_owned()]));
     assert_eq!((read.methods, read.priority), (vec!["GET".to_owned(), "PURGE".to_owned()], -3));
     assert_eq!((read.body_bytes_max, read.total_timeout), (Some(1 << 30), Some(seconds(9))));
-    let expected = [
-        ("x-a", HeaderTest::Present),
-        ("x-b", HeaderTest::Absent),
-        ("x-c", HeaderTest::Equals(String::new())),
-        ("x-d", HeaderTest::Prefix("p".to_owned())),
-        ("x-e", HeaderTest::Suffix("s".to_owned())),
-        ("x-f", HeaderTest::Contains("c".to_owned())),
+    let shown: Vec<String> = read.conditions.iter().map(Condition::to_string).collect();
+    let wanted = [
+        "header.x-a",
+        "not header.x-b",
+        "header.x-c == \"\"",
+        "header.x-d starts_with \"p\"",
+        "header.x-e ends_with \"s\"",
+        "header.x-f contains \"c\"",
+        "header.x-g matches \"a|b\"",
+        "query[\"Q r\"] == \"é\"",
+        "cookie.C == \"d\"",
+        "header.x-h or path == \"/\"",
     ];
-    assert_eq!(read.headers, expected.map(|(name, is)| HeaderCondition { name: name.to_owned(), is }));
+    assert_eq!(shown, wanted);
     assert_eq!(
         (read.filters[0].name.as_str(), read.filters[0].place.as_str()),
         ("strip_prefix", "routes[0].filters[0].strip_prefix")
@@ -319,6 +326,10 @@ fn near_twins_are_two_routes() {
         "path = \"/{*rest}\"",
         "methods = [\"GET\"]",
         "headers = [{ name = \"x-a\", present = true }]",
+        "queries = [{ name = \"x-a\", present = true }]",
+        "cookies = [{ name = \"x-a\", present = true }]",
+        "when = 'header.x-a'",
+        "path_regex = '/.*'",
         "priority = 1",
         "listeners = [\"a\"]",
     ] {

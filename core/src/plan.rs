@@ -141,7 +141,7 @@ impl Plan {
 }
 
 fn route_fault(error: &BuildError) -> Fault {
-    Fault::new(error.to_string()).at("routes")
+    Fault::new(error.to_string()).at(error.place())
 }
 
 fn listener(config: &Listener) -> ListenerPlan {
@@ -222,17 +222,7 @@ impl ListenerPlan {
 }
 
 fn contains(list: &[Cidr], address: IpAddr) -> bool {
-    let address = address.to_canonical();
-    list.iter().any(|cidr| match (cidr.address, address) {
-        (IpAddr::V4(net), IpAddr::V4(ip)) => matches_prefix(net.to_bits().into(), ip.to_bits().into(), cidr.prefix, 32),
-        (IpAddr::V6(net), IpAddr::V6(ip)) => matches_prefix(net.to_bits(), ip.to_bits(), cidr.prefix, 128),
-        _ => false,
-    })
-}
-
-fn matches_prefix(net: u128, ip: u128, prefix: u8, bits: u8) -> bool {
-    let shift = u32::from(bits - prefix.min(bits));
-    net.checked_shr(shift).unwrap_or(0) == ip.checked_shr(shift).unwrap_or(0)
+    list.iter().any(|cidr| cidr.contains(address))
 }
 
 #[cfg(test)]

@@ -69,7 +69,11 @@ fn alone() -> MutexGuard<'static, ()> {
 fn core(origin: &Origin, engine: EngineKind) -> Core {
     let toml = format!(
         "[telemetry]\nbind = 'off'\n[listeners.l]\nbind = '127.0.0.1:0'\n[clusters.o]\nendpoints = ['{}']\n\
-         [[routes]]\nname = 'api'\npath_prefix = '/api'\ncluster = 'o'\n",
+         [[routes]]\nname = 'api'\npath_prefix = '/api'\ncluster = 'o'\n\
+         [[routes]]\nname = 'asked'\npath_regex = '/v(?<major>[0-9]+)/(?<name>.*)/(?<rest>.*)'\n\
+         headers = [{{ name = 'x-a', matches = 'o.*' }}]\nqueries = [{{ name = 'q r', equals = 'a b' }}]\n\
+         cookies = [{{ name = 'beta', present = true }}]\n\
+         when = 'client_ip in \"127.0.0.0/8\" and (path contains \"x y\" or host == \"b.test\")'\ncluster = 'o'\n",
         origin.address()
     );
     Core::start(&toml, engine, || IS_CORE.with(|core| core.set(true)))
@@ -97,6 +101,8 @@ fn no_allocation(engine: EngineKind) {
     steady("GET", core.address, b"GET /api/a?b=c HTTP/1.1\r\nHost: a.test\r\nUser-Agent: t\r\n\r\n", b"HTTP/1.1 200");
     let post = b"POST /api/a HTTP/1.1\r\nHost: a.test\r\nContent-Length: 5\r\n\r\nhello";
     steady("POST with a body", core.address, post, b"HTTP/1.1 200");
+    let asked = b"GET /v1/x%20y/z/z?%71+r=a%20b HTTP/1.1\r\nHost: a.test\r\nCookie: a=1; beta=2\r\nX-A: on\r\n\r\n";
+    steady("every kind of condition", core.address, asked, b"HTTP/1.1 200");
     steady("404", core.address, b"GET /nowhere HTTP/1.1\r\nHost: a.test\r\n\r\n", b"HTTP/1.1 404");
 }
 

@@ -1,17 +1,22 @@
-//! Routes: one path, one action, names that exist, no two that match the very same requests.
+//! Routes: one path, one action, names that exist.
+
+mod conditions;
+pub(crate) mod shadowed;
+
+mod twins;
 
 use std::collections::HashMap;
 
 use super::clusters;
 use crate::bounded::MIB;
 use crate::decode::Table;
-use crate::document::{self, Condition};
+use crate::document;
 use crate::http::{HeaderName, HeaderValue};
-use crate::path::{REDIRECT_WORDS, check_redirect};
+use crate::path::{ExactPath, PathPrefix, REDIRECT_WORDS, check_redirect};
 use crate::place::Place;
 use crate::problem::{Fault, Problems, quoted};
 use crate::snapshot::{
-    Action, Cluster, HeaderCondition, HeaderTest, HostPattern, Listener, PathPattern, Redirect, Respond, Route, Segment,
+    Action, Cluster, HostPattern, Listener, PathExpression, PathPattern, Redirect, Respond, Route, Segment,
 };
 use crate::units::size_text;
 
@@ -45,23 +50,16 @@ pub(super) fn check(
         checked.map(|(index, Table(keys))| check_route(keys, &names, &root.index(index), problems)).collect();
     let routes = checked.into_iter().collect::<Option<Vec<Route>>>()?;
     check_names(&routes, problems);
-    check_twins(&routes, problems);
+    twins::check(&routes, problems);
+    shadowed::warn(&routes, listeners, problems);
+
     warn_unused(&routes, listeners, clusters, problems);
     Some(routes)
 }
 
 fn check_route(keys: document::Route, names: &Names<'_>, place: &Place<'_>, problems: &mut Problems) -> Option<Route> {
     let hosts = check_hosts(keys.host, keys.hosts.map(|list| list.0), place, problems);
-    let path = match (keys.path, keys.path_prefix) {
-        (Some(path), None) => path.0,
-        (None, Some(prefix)) => prefix.0,
-        (None, None) => PathPattern::Prefix(Vec::new()),
-        (Some(path), Some(_)) => {
-            let fault = Fault::new("both path and path_prefix");
-            problems.error(&place.key("path_prefix"), fault.cure("keep one, or make two routes"));
-            path.0
-        }
-    };
+    let path = check_path(keys.path, keys.path_prefix, keys.path_regex, place, problems);
     warn_colons(&path, place, problems);
     let listeners = keys.listeners.0;
     for (index, name) in listeners.iter().enumerate().filter(|(_, name)| !names.listeners.contains(&name.as_str())) {
@@ -72,10 +70,8 @@ fn check_route(keys: document::Route, names: &Names<'_>, place: &Place<'_>, prob
     refuse_repeats(&listeners, &place.key("listeners"), problems);
     let methods: Vec<String> = keys.methods.0.into_iter().map(|method| method.0).collect();
     refuse_repeats(&methods, &place.key("methods"), problems);
-    let conditions = place.key("headers");
-    let headers: Vec<Option<HeaderCondition>> = (keys.headers.0.into_iter().enumerate())
-        .map(|(index, Table(keys))| check_condition(keys, &conditions.index(index), problems))
-        .collect();
+    let lists = conditions::Lists { headers: keys.headers.0, queries: keys.queries.0, cookies: keys.cookies.0 };
+    let conditions = lists.check(keys.when, place, problems);
     let actions = Actions { cluster: keys.cluster, redirect: keys.redirect, respond: keys.respond };
     let action = actions.check(&path, names, place, problems);
     Some(Route {
@@ -84,7 +80,7 @@ fn check_route(keys: document::Route, names: &Names<'_>, place: &Place<'_>, prob
         hosts,
         path,
         methods,
-        headers: headers.into_iter().collect::<Option<_>>()?,
+        conditions: conditions?,
         priority: keys.priority.i32(),
         filters: keys.filters.0,
         action: action?,
@@ -93,6 +89,27 @@ fn check_route(keys: document::Route, names: &Names<'_>, place: &Place<'_>, prob
         retry: keys.retry.map(|Table(keys)| clusters::retry(keys, &place.key("retry"), problems)),
         hedge: keys.hedge.map(|Table(keys)| clusters::hedge(&keys)),
     })
+}
+
+/// Of the three ways to name a path at most one is used.
+fn check_path(
+    exact: Option<ExactPath>,
+    prefix: Option<PathPrefix>,
+    expression: Option<PathExpression>,
+    place: &Place<'_>,
+    problems: &mut Problems,
+) -> PathPattern {
+    let named = [("path", exact.is_some()), ("path_prefix", prefix.is_some()), ("path_regex", expression.is_some())];
+    let mut named = named.into_iter().filter(|(_, is_named)| *is_named).map(|(key, _)| key);
+    if let (Some(first), Some(second)) = (named.next(), named.next()) {
+        let fault = Fault::new(format!("both {first} and {second}"));
+        problems.error(&place.key(second), fault.cure("keep one, or make two routes"));
+    }
+    match (exact, prefix, expression) {
+        (Some(ExactPath(path)), _, _) | (_, Some(PathPrefix(path)), _) => path,
+        (_, _, Some(expression)) => PathPattern::Expression(expression),
+        (None, None, None) => PathPattern::Prefix(Vec::new()),
+    }
 }
 
 fn check_hosts(
@@ -139,39 +156,6 @@ fn warn_colons(path: &PathPattern, place: &Place<'_>, problems: &mut Problems) {
             problems.warn(&place.key("path"), fault.cure(format!("write {{{name}}} for a parameter")));
         }
     }
-}
-
-fn check_condition(keys: Condition, place: &Place<'_>, problems: &mut Problems) -> Option<HeaderCondition> {
-    for (key, flag) in [("present", keys.present), ("absent", keys.absent)] {
-        if flag == Some(false) {
-            let other = if key == "present" { "absent" } else { "present" };
-            let fault = Fault::new("can only be true").cure(format!("write {other} = true for the opposite"));
-            problems.error(&place.key(key), fault);
-        }
-    }
-    for (key, text) in [("prefix", &keys.prefix), ("suffix", &keys.suffix), ("contains", &keys.contains)] {
-        if text.as_ref().is_some_and(|text| text.as_str().is_empty()) {
-            problems.error(&place.key(key), Fault::new("is empty").cure("write present = true for any value"));
-        }
-    }
-    let tests = [
-        keys.present.map(|_| HeaderTest::Present),
-        keys.absent.map(|_| HeaderTest::Absent),
-        keys.equals.map(|text| HeaderTest::Equals(text.into_string())),
-        keys.prefix.map(|text| HeaderTest::Prefix(text.into_string())),
-        keys.suffix.map(|text| HeaderTest::Suffix(text.into_string())),
-        keys.contains.map(|text| HeaderTest::Contains(text.into_string())),
-    ];
-    let mut tests = tests.into_iter().flatten();
-    if let (Some(is), None) = (tests.next(), tests.next()) {
-        return Some(HeaderCondition { name: keys.name.into_string(), is });
-    }
-    let fault = Fault::new("needs exactly one test");
-    problems.error(
-        place,
-        fault.cure("write one of present, absent, equals, prefix, suffix, contains; two tests are two elements"),
-    );
-    None
 }
 
 /// What a route can end in; exactly one is.
@@ -230,6 +214,7 @@ fn check_redirect_keys(
 ) -> Redirect {
     let params: Vec<&str> = match path {
         PathPattern::Prefix(_) => Vec::new(),
+        PathPattern::Expression(expression) => expression.params.iter().map(String::as_str).collect(),
         PathPattern::Segments(segments) => segments
             .iter()
             .filter_map(|segment| match segment {
@@ -289,77 +274,6 @@ fn check_names(routes: &[Route], problems: &mut Problems) {
             problems.error(&root.index(index).key("name"), fault.cure("metrics and logs tell routes by name"));
         }
     }
-}
-
-/// What decides whether a route matches, for one host and one listener of it, whatever its params are named.
-#[derive(PartialEq, Eq, Hash)]
-struct Conditions<'a> {
-    host: Option<&'a HostPattern>,
-    listener: Option<&'a str>,
-    path: String,
-    methods: Vec<&'a str>,
-    headers: Vec<String>,
-    priority: i32,
-}
-
-/// Of two routes with the same conditions one could never be reached, and which one would be an accident.
-fn check_twins(routes: &[Route], problems: &mut Problems) {
-    let root = Place::ROOT.key("routes");
-    let mut seen: HashMap<Conditions<'_>, usize> = HashMap::new();
-    for (index, route) in routes.iter().enumerate() {
-        let twin = conditions(route).into_iter().find_map(|conditions| match seen.get(&conditions) {
-            Some(first) if *first != index => Some(*first),
-            Some(_) => None,
-            None => {
-                seen.insert(conditions, index);
-                None
-            }
-        });
-        if let Some(first) = twin {
-            let fault = Fault::new(format!(
-                "route {:?} matches the same requests as routes[{first}], {:?}",
-                route.name, routes[first].name
-            ));
-            problems.error(&root.index(index), fault.cure("remove one, add a condition, or give one a priority"));
-        }
-    }
-}
-
-fn conditions(route: &Route) -> Vec<Conditions<'_>> {
-    let mut methods: Vec<&str> = route.methods.iter().map(String::as_str).collect();
-    methods.sort_unstable();
-    let mut headers: Vec<String> = route.headers.iter().map(|header| format!("{header:?}")).collect();
-    headers.sort_unstable();
-    headers.dedup();
-    let path = match &route.path {
-        PathPattern::Prefix(prefix) => format!("prefix {prefix:?}"),
-        PathPattern::Segments(segments) => {
-            let shape = segments.iter().map(|segment| match segment {
-                Segment::Literal(text) => format!("{text:?}"),
-                Segment::Param(_) => "{}".to_owned(),
-                Segment::CatchAll(_) => "{*}".to_owned(),
-            });
-            shape.collect::<Vec<_>>().join("/")
-        }
-    };
-    let hosts: Vec<Option<&HostPattern>> = or_any(route.hosts.iter());
-    let listeners: Vec<Option<&str>> = or_any(route.listeners.iter().map(String::as_str));
-    let pairs = hosts.iter().flat_map(|host| listeners.iter().map(move |listener| (*host, *listener)));
-    pairs
-        .map(|(host, listener)| Conditions {
-            host,
-            listener,
-            path: path.clone(),
-            methods: methods.clone(),
-            headers: headers.clone(),
-            priority: route.priority,
-        })
-        .collect()
-}
-
-/// Each, or `None` for "any" if there is none.
-fn or_any<T>(each: impl ExactSizeIterator<Item = T>) -> Vec<Option<T>> {
-    if each.len() == 0 { vec![None] } else { each.map(Some).collect() }
 }
 
 fn warn_unused(routes: &[Route], listeners: &[Listener], clusters: &[Cluster], problems: &mut Problems) {

@@ -1,5 +1,6 @@
 //! The command line: what can be asked of the binary, and with which exit code it answers. Does none of it.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -55,6 +56,9 @@ enum Command {
         /// Where it comes in; the first one by name unless said.
         #[arg(long, value_name = "NAME")]
         listener: Option<String>,
+        /// Who asks, as trusted proxies would tell it.
+        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+        client: IpAddr,
     },
     /// Print a commented starter file.
     Init,
@@ -122,8 +126,8 @@ pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run { config } => super::run(config.as_deref()),
         Command::Check { file } => check(&file),
-        Command::Explain { method, url, config, headers, listener } => {
-            let asked = Asked { method, url, headers, listener };
+        Command::Explain { method, url, config, headers, listener, client } => {
+            let asked = Asked { method, url, headers, listener, client };
             explain::explain(config.as_deref(), &asked)
         }
         Command::Init => print(ringway_config::INIT),

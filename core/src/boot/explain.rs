@@ -2,6 +2,7 @@
 //! Asks no running gateway.
 
 use std::fmt::Write;
+use std::net::IpAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -22,6 +23,8 @@ pub struct Asked {
     pub url: Url,
     pub headers: Vec<(String, String)>,
     pub listener: Option<String>,
+    /// The client's address, as trusted proxies have told it.
+    pub client: IpAddr,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +32,8 @@ pub struct Url {
     /// Without port; empty for a path alone.
     host: String,
     path: String,
+    /// What follows the `?`; empty for none.
+    query: String,
 }
 
 /// For the command line.
@@ -48,9 +53,11 @@ pub fn parse_url(text: &str) -> Result<Url, String> {
     if authority.is_empty() && !text.starts_with('/') {
         return Err(wrong());
     }
-    let path = rest.split(['?', '#']).next().unwrap_or_default();
+    let target = rest.split('#').next().unwrap_or_default();
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let host = String::from_utf8_lossy(ringway_proto::host_of(authority.as_bytes())).into_owned();
-    Ok(Url { host, path: if path.is_empty() { "/".to_owned() } else { path.to_owned() } })
+    let path = if path.is_empty() { "/" } else { path };
+    Ok(Url { host, path: path.to_owned(), query: query.to_owned() })
 }
 
 /// For the command line.
@@ -74,11 +81,18 @@ pub fn parse_header(text: &str) -> Result<(String, String), String> {
     Ok((parse_method(name.trim())?.to_ascii_lowercase(), value.trim().to_owned()))
 }
 
-struct Fields<'a>(&'a [(String, String)]);
+struct Fields<'a> {
+    headers: &'a [(String, String)],
+    client: IpAddr,
+}
 
 impl FieldSource for Fields<'_> {
     fn any(&self, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
-        self.0.iter().any(|(have, value)| have == name && test(value.as_bytes()))
+        self.headers.iter().any(|(have, value)| have == name && test(value.as_bytes()))
+    }
+
+    fn client_ip(&self) -> IpAddr {
+        self.client
     }
 }
 
@@ -114,19 +128,21 @@ fn answer(document: &Document, plan: &Plan, asked: &Asked) -> Result<(String, bo
         listener: listener as u32,
         host: ringway_proto::host_of(host.as_bytes()),
         path: &path.bytes,
+        query_string: asked.url.query.as_bytes(),
         method: asked.method.as_bytes(),
-        fields: &Fields(&asked.headers),
+        fields: &Fields { headers: &asked.headers, client: asked.client },
     };
     let found = plan.table.find_all_readings(&query, path.readings(), &mut Captures::default());
     let mut out = String::new();
     // Writing to a String cannot fail, here and below.
     let _ = writeln!(
         out,
-        "{} {} for host {:?} on listener {:?}",
+        "{} {} for host {:?} on listener {:?}, from {}",
         asked.method,
         path.bytes.escape_ascii(),
         host,
-        snapshot.listeners[listener].name
+        snapshot.listeners[listener].name,
+        asked.client
     );
     match &found {
         Ok(id) => describe(&mut out, snapshot, plan, *id),
@@ -153,9 +169,7 @@ fn say_missed(missed: &Missed) -> String {
     match missed {
         Missed::Path => "404: no route has this host and path\n".to_owned(),
         Missed::Method(allow) => format!("405: routes have this host and path, but take only {allow}\n"),
-        Missed::Conditions => {
-            "404: routes have this host, path and method, but their header conditions fail\n".to_owned()
-        }
+        Missed::Conditions => "404: routes have this host, path and method, but their conditions fail\n".to_owned(),
         Missed::Ambiguous => {
             "400: an origin could read this path in another way, and that reading takes another route\n".to_owned()
         }
@@ -212,10 +226,11 @@ mod tests {
     use super::*;
 
     fn ask(method: &str, url: &str, headers: &[&str]) -> (String, bool) {
+        let client = IpAddr::from([127, 0, 0, 1]);
         let document = Document::read(None).unwrap();
         let plan = document.plan(0, &NoNames, Node::new(1), None).unwrap();
         let headers = headers.iter().map(|header| parse_header(header).unwrap()).collect();
-        let asked = Asked { method: method.into(), url: parse_url(url).unwrap(), headers, listener: None };
+        let asked = Asked { method: method.into(), url: parse_url(url).unwrap(), headers, listener: None, client };
         answer(&document, &plan, &asked).unwrap()
     }
 

@@ -119,7 +119,8 @@ impl Control {
             return Err(document.locate(faults).into());
         }
         self.names.learn(&document.snapshot).await;
-        let result = self.serve_by(document).await;
+        let warnings: String = document.warnings.iter().map(|warning| format!("{warning}\n")).collect();
+        let result = self.serve_by(document).await.map(|said| warnings + &said);
         let serving = self.serving.borrow().document.clone();
         self.names.keep_only(&serving.snapshot);
         result

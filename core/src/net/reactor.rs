@@ -186,8 +186,7 @@ impl Net {
     }
 
     fn note_node_ms(&self) {
-        let beyond = self.left_out.get() + self.since_epoch.get();
-        self.node_ms.set(self.now_ms.get() + beyond.as_millis() as u64);
+        self.node_ms.set(self.now_ms.get() + (self.left_out.get() + self.since_epoch.get()).as_millis() as u64);
     }
 
     /// When the completions of this turn were reaped: the moment to which what they brought is dated.

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use ringway_config::snapshot::Retry;
-use ringway_proto::{Body, Field, Known, Method, NormalPath, TargetForm, host_of};
+use ringway_proto::{Body, Known, Method, NormalPath, RequestHead, TargetForm, host_of};
 
 use crate::exchange::{
     BodyReader, Encoding, Exchange, Forwarding, HeaderEdit, HeaderEdits, Hop, Pump, Refusal, client_address,
@@ -139,8 +139,9 @@ fn choose<'a>(serving: &Serving<'a>, x: &mut Exchange) -> Result<&'a RoutePlan, 
         listener: serving.listener_index,
         host: host_of(x.request.authority.of(bytes)),
         path: &x.path.bytes,
+        query_string: x.request.target.query.map_or(b"", |query| query.of(bytes)),
         method: x.request.method_span.of(bytes),
-        fields: &Fields { fields: &x.request.fields, bytes },
+        fields: &Fields { serving, request: &x.request, bytes },
     };
     let table = &serving.adopted.plan.table;
     let found = if x.path.ambiguous {
@@ -157,7 +158,7 @@ fn refuse_missed(missed: Missed) -> Refusal {
     use crate::observe::Flag;
     match missed {
         Missed::Path => Refusal::new(Flag::NoRoute, "no route has this host and path"),
-        Missed::Conditions => Refusal::new(Flag::NoRoute, "the header conditions of every route fail"),
+        Missed::Conditions => Refusal::new(Flag::NoRoute, "the conditions of every route fail"),
         Missed::Method(allow) => Refusal::method_not_allowed(allow.to_string()),
         Missed::Ambiguous => {
             let reason = "the path can be read in ways that lead to different routes";
@@ -235,23 +236,32 @@ fn write_head(
 
 /// Who the client is, through trusted proxies.
 pub fn client_of(serving: &Serving<'_>, x: &Exchange) -> IpAddr {
+    client_of_head(serving, &x.request, x.request_bytes.bytes())
+}
+
+fn client_of_head(serving: &Serving<'_>, request: &RequestHead, bytes: &[u8]) -> IpAddr {
     let trusts = |ip| serving.listener.trusts(ip);
-    client_address(&x.request, x.request_bytes.bytes(), serving.connection.peer.ip(), trusts)
+    client_address(request, bytes, serving.connection.peer.ip(), trusts)
 }
 
 /// The request's fields, for route conditions.
 struct Fields<'a> {
-    fields: &'a [Field],
+    serving: &'a Serving<'a>,
+    request: &'a RequestHead,
     bytes: &'a [u8],
 }
 
 impl FieldSource for Fields<'_> {
     fn any(&self, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
-        self.fields.iter().any(|field| {
+        self.request.fields.iter().any(|field| {
             !field.twin
                 && field.known != Known::Connection
                 && field.name.of(self.bytes).eq_ignore_ascii_case(name.as_bytes())
                 && test(field.value.of(self.bytes))
         })
+    }
+
+    fn client_ip(&self) -> IpAddr {
+        client_of_head(self.serving, self.request, self.bytes)
     }
 }

@@ -1,17 +1,18 @@
 //! Routes → [`RouteTable`], on the control thread. Refuses what would make a lookup's cost unbounded; everything else
 //! about a route was checked before (`ringway-config`).
 
+use super::automata::{AUTOMATA_BYTES_MAX, AUTOMATON_BYTES_MAX, Automata, TooLarge};
 use super::captures::Shape;
 use super::conditions::{Conditions, Methods};
 use super::edges::Edges;
 use super::hosts::{ANY, Hosts, Named};
 use super::order::{Closeness, Key};
 use super::pattern::{Pattern, Step};
-use super::trees::{Frozen, Trees};
+use super::trees::{Cost, Frozen, Trees};
 use super::walk::Candidate;
 use super::{RouteId, RouteTable, Rule};
-use ringway_config::snapshot::{HostPattern, Route};
-use std::collections::HashMap;
+use ringway_config::snapshot::{HostPattern, PathPattern, Route};
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
 /// Of one pattern. A lookup keeps its place for each on the stack.
@@ -27,6 +28,8 @@ pub const NODES_MAX: usize = 1 << 24;
 /// Nodes that one request may touch in the worst case, some 100 µs. Ten overlapping `{param}`/literal choices in a row
 /// stay below it.
 pub const VISITS_MAX: u32 = 4096;
+/// Expressions that one request may try in the worst case: each reads its path once, some 50 ns for 50 bytes.
+pub const TRIES_MAX: u32 = 128;
 
 /// Ours to refuse before it serves; the operator's to cure.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +46,21 @@ pub enum BuildError {
     Nodes,
     /// One request to this host could touch so many nodes, more than [`VISITS_MAX`].
     Visits { host: String, visits: u32 },
+    /// One request to this host could be tried by so many expressions, more than [`TRIES_MAX`]; most of them stand
+    /// below this prefix.
+    Tries { host: String, tries: u32, prefix: String },
+    /// An expression of the route is too large when compiled. `place` is where it stands in the document.
+    Expression { route: String, place: String, size: TooLarge },
+}
+
+impl BuildError {
+    /// Where in the document.
+    pub fn place(&self) -> &str {
+        match self {
+            BuildError::Expression { place, .. } => place,
+            _ => "routes",
+        }
+    }
 }
 
 impl fmt::Display for BuildError {
@@ -69,6 +87,23 @@ impl fmt::Display for BuildError {
                 "routes of host \"{host}\" overlap so much that one request may touch {visits} tree nodes, at most \
                  {VISITS_MAX} are allowed: have fewer literals beside a {{param}} in the same place"
             ),
+            BuildError::Tries { host, tries, prefix } => write!(
+                f,
+                "routes of host \"{host}\" have {tries} expressions that one path may be tried by, at most {TRIES_MAX} \
+                 are allowed, and most of them begin with \"{prefix}\": let their literal beginnings differ by whole \
+                 segments, or write path patterns"
+            ),
+            BuildError::Expression { route, size: TooLarge::One(expression), .. } => write!(
+                f,
+                "route \"{route}\": {expression:?} needs over {} KiB when compiled: shorten its counted repetitions, \
+                 or let them begin with what cannot repeat",
+                AUTOMATON_BYTES_MAX / 1024
+            ),
+            BuildError::Expression { route, size: TooLarge::All, .. } => write!(
+                f,
+                "route \"{route}\": with it all expressions together need over {} MiB when compiled",
+                AUTOMATA_BYTES_MAX / 1024 / 1024
+            ),
         }
     }
 }
@@ -88,12 +123,7 @@ type Views<'a> = HashMap<Option<&'a HostPattern>, View>;
 
 pub(super) fn compile(routes: &[Route], listeners: &[&str]) -> Result<RouteTable, BuildError> {
     let patterns = routes.iter().map(checked_pattern).collect::<Result<Vec<_>, _>>()?;
-    let mut methods = Methods::new();
-    let mut conditions = Vec::with_capacity(routes.len());
-    for route in routes {
-        let set = methods.set(&route.methods).ok_or_else(|| BuildError::Methods { route: route.name.clone() })?;
-        conditions.push(Conditions::new(&route.listeners, listeners, set, &route.headers));
-    }
+    let (methods, conditions) = conditions(routes, listeners)?;
     let (shapes, shape_of) = shapes(&patterns);
     let views = views(routes)?;
     let ranks = ranks(routes, &patterns, &conditions);
@@ -121,18 +151,38 @@ pub(super) fn compile(routes: &[Route], listeners: &[&str]) -> Result<RouteTable
     let named: Vec<Named<'_>> = views.iter().filter_map(|(host, view)| Some(named((*host)?, roots[view]))).collect();
     let hosts = Hosts::new(roots[&views[&None]], &named, &hasher);
     let edges = Edges::new(trees.edges(), &hasher);
-    let Frozen { nodes, candidates, visits } = trees.freeze();
-    bound_visits(&named, &hosts, &visits)?;
+    let Frozen { nodes, candidates, costs } = trees.freeze();
+    bound(routes, &named, &hosts, &costs)?;
     let rules = std::iter::zip(routes, patterns).map(|(route, pattern)| Rule {
         name: route.name.as_str().into(),
         label: pattern.label().into(),
         pattern,
         hosts: route.hosts.clone().into(),
+        conditions: route.conditions.clone().into(),
         priority: route.priority,
     });
     let rules = rules.collect();
     let conditions = conditions.into();
     Ok(RouteTable { hasher, hosts, nodes, edges, candidates, methods, shapes, conditions, rules })
+}
+
+fn conditions(routes: &[Route], listeners: &[&str]) -> Result<(Methods, Vec<Conditions>), BuildError> {
+    let (mut methods, mut automata) = (Methods::new(), Automata::default());
+    let mut conditions = Vec::with_capacity(routes.len());
+    for (id, route) in routes.iter().enumerate() {
+        let set = methods.set(&route.methods).ok_or_else(|| BuildError::Methods { route: route.name.clone() })?;
+        let one = Conditions::new(route, listeners, set, &mut automata);
+        conditions.push(one.map_err(|size| {
+            let key = match (&size, &route.path) {
+                (TooLarge::One(text), PathPattern::Expression(path)) if path.expression.as_str() == text => {
+                    ".path_regex"
+                }
+                _ => "",
+            };
+            BuildError::Expression { route: route.name.clone(), place: format!("routes[{id}]{key}"), size }
+        })?);
+    }
+    Ok((methods, conditions))
 }
 
 fn checked_pattern(route: &Route) -> Result<Pattern, BuildError> {
@@ -210,14 +260,38 @@ fn named(host: &HostPattern, root: u32) -> Named<'_> {
 }
 
 /// A request walks its host's trie and those of the less specific patterns.
-fn bound_visits(named: &[Named<'_>], hosts: &Hosts, visits: &[u32]) -> Result<(), BuildError> {
+fn bound(routes: &[Route], named: &[Named<'_>], hosts: &Hosts, costs: &[Cost]) -> Result<(), BuildError> {
     let chain = |first: u32| {
         let entries = std::iter::successors(Some(hosts.entry(first)), |entry| entry.next.map(|next| hosts.entry(next)));
-        entries.fold(0u32, |sum, entry| sum.saturating_add(visits[entry.root as usize]))
+        entries.fold(Cost::default(), |sum, entry| sum.and(costs[entry.root as usize]))
     };
     let each = named.iter().enumerate().map(|(index, named)| (chain(Hosts::index(index)), named.host));
-    match each.chain([(chain(ANY), "*")]).max() {
-        Some((visits, host)) if visits > VISITS_MAX => Err(BuildError::Visits { host: host.to_owned(), visits }),
+    let each: Vec<(Cost, &str)> = each.chain([(chain(ANY), "*")]).collect();
+    match each.iter().map(|(cost, host)| (cost.visits, *host)).max() {
+        Some((visits, host)) if visits > VISITS_MAX => {
+            return Err(BuildError::Visits { host: host.to_owned(), visits });
+        }
+        _ => {}
+    }
+    match each.iter().map(|(cost, host)| (cost.tries, *host)).max() {
+        Some((tries, host)) if tries > TRIES_MAX => {
+            Err(BuildError::Tries { host: host.to_owned(), tries, prefix: crowded_prefix(routes, host) })
+        }
         _ => Ok(()),
     }
+}
+
+/// Where most expressions of a host begin.
+fn crowded_prefix(routes: &[Route], host: &str) -> String {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    let names = |pattern: &HostPattern| match pattern {
+        HostPattern::Exact(name) => name == host,
+        HostPattern::Wildcard(suffix) => suffix == host || host.ends_with(&format!(".{suffix}")),
+    };
+    for route in routes.iter().filter(|route| route.hosts.is_empty() || route.hosts.iter().any(names)) {
+        if let PathPattern::Expression(path) = &route.path {
+            *counts.entry(format!("/{}", path.prefix.join("/"))).or_default() += 1;
+        }
+    }
+    counts.into_iter().max_by_key(|(_, count)| *count).map_or(String::new(), |(prefix, _)| prefix)
 }

@@ -1,10 +1,13 @@
-//! What a route asks beyond host and path: method, listener, headers. Each test stands alone; `walk` runs them in order.
+//! What a route asks beyond host and path: method, listener, an expression, conditions. `walk` asks in its order.
 
-use super::{FieldSource, build::METHODS_MAX};
-use ringway_config::snapshot::{HeaderCondition, HeaderTest};
+use super::automata::{Automata, Automaton, TooLarge};
+use super::build::METHODS_MAX;
+use super::program::Program;
+use ringway_config::snapshot::{Condition, PathPattern, Route};
 use smallvec::SmallVec;
 use std::fmt;
 use std::ops::BitOrAssign;
+use std::sync::Arc;
 
 /// Numbered first and in this order, so that `Allow` reads the same from table to table.
 const COMMON: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
@@ -109,52 +112,47 @@ impl fmt::Debug for Allow {
     }
 }
 
-/// All that one route asks beyond host and path.
+/// All that one route asks beyond host and the shape of the path.
 pub(super) struct Conditions {
     /// Indices; `None`: every listener.
     listeners: Option<Box<[u32]>>,
     pub(super) methods: MethodSet,
-    pub(super) headers: Box<[HeaderCondition]>,
+    /// What the path must match.
+    pub(super) expression: Option<Arc<Automaton>>,
+    pub(super) program: Program,
+    /// Of what `program` holds, for the order of routes.
+    pub(super) weight: usize,
 }
 
 impl Conditions {
     /// A listener that does not exist admits nobody; it does not turn into "every listener".
-    pub(super) fn new(
-        listeners: &[String],
+    pub(super) fn new<'a>(
+        route: &'a Route,
         known_listeners: &[&str],
         methods: MethodSet,
-        headers: &[HeaderCondition],
-    ) -> Conditions {
+        automata: &mut Automata<'a>,
+    ) -> Result<Conditions, TooLarge> {
         let index = |name: &String| known_listeners.iter().position(|known| known == name).map(|index| index as u32);
-        let listeners = (!listeners.is_empty()).then(|| listeners.iter().filter_map(index).collect());
-        Conditions { listeners, methods, headers: headers.into() }
+        let listeners = &route.listeners;
+        let expression = match &route.path {
+            PathPattern::Expression(path) => Some(automata.get(&path.expression, !path.params.is_empty())?),
+            _ => None,
+        };
+        Ok(Conditions {
+            listeners: (!listeners.is_empty()).then(|| listeners.iter().filter_map(index).collect()),
+            methods,
+            expression,
+            program: Program::new(&route.conditions, automata)?,
+            weight: route.conditions.iter().map(Condition::weight).sum(),
+        })
     }
 
     /// True if there is more to test than the method.
     pub(super) fn beyond_method(&self) -> bool {
-        self.listeners.is_some() || !self.headers.is_empty()
+        self.listeners.is_some() || self.expression.is_some() || !self.program.is_empty()
     }
 
     pub(super) fn listens(&self, listener: u32) -> bool {
         self.listeners.as_ref().is_none_or(|listeners| listeners.contains(&listener))
-    }
-
-    /// The first header condition that fails.
-    pub(super) fn failing_header(&self, fields: &dyn FieldSource) -> Option<&HeaderCondition> {
-        self.headers.iter().find(|condition| !holds(condition, fields))
-    }
-}
-
-fn holds(condition: &HeaderCondition, fields: &dyn FieldSource) -> bool {
-    let name = &condition.name;
-    match &condition.is {
-        HeaderTest::Present => fields.any(name, &mut |_| true),
-        HeaderTest::Absent => !fields.any(name, &mut |_| true),
-        HeaderTest::Equals(text) => fields.any(name, &mut |value| value == text.as_bytes()),
-        HeaderTest::Prefix(text) => fields.any(name, &mut |value| value.starts_with(text.as_bytes())),
-        HeaderTest::Suffix(text) => fields.any(name, &mut |value| value.ends_with(text.as_bytes())),
-        HeaderTest::Contains(text) => {
-            fields.any(name, &mut |value| memchr::memmem::find(value, text.as_bytes()).is_some())
-        }
     }
 }

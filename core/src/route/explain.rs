@@ -1,12 +1,13 @@
 //! Why each route does or does not take a request, in the order in which they are preferred. For people
 //! (`ringway explain`): asks every route in turn, unlike a lookup, and allocates.
 
+use super::asked::Asked;
 use super::conditions::Conditions;
 use super::order::{Closeness, Key};
 use super::path::decoded;
 use super::pattern::{End, Pattern, Step};
 use super::{Query, RouteId, RouteTable, Rule};
-use ringway_config::snapshot::{HeaderCondition, HeaderTest, HostPattern};
+use ringway_config::snapshot::HostPattern;
 use std::fmt;
 
 /// What became of one route.
@@ -34,8 +35,8 @@ pub enum Why {
         /// Those it takes: `GET, HEAD`.
         allow: String,
     },
-    /// The first condition that fails: `x-canary is "on"`.
-    Header(String),
+    /// The first condition that fails, as it would stand in `when`: `header.x-canary == "on"`.
+    Condition(String),
 }
 
 /// By which rule another matching route went first.
@@ -69,6 +70,10 @@ pub enum Mismatch {
     GoesOn {
         segment: usize,
         found: String,
+    },
+    /// The expression does not match.
+    Expression {
+        wanted: String,
     },
     /// It does not start with `/`.
     NoPath,
@@ -115,13 +120,19 @@ impl RouteTable {
         if !host_fits {
             return Some(Why::Host);
         }
+        let mut decoded = Vec::new();
+        let mut asked = Asked::new(query, &mut decoded);
         if let Some(mismatch) = mismatch(&rule.pattern, query.path) {
             return Some(Why::Path(mismatch));
+        }
+        if conditions.expression.as_ref().is_some_and(|expression| !expression.matches(asked.path())) {
+            return Some(Why::Path(Mismatch::Expression { wanted: rule.label[1..].to_owned() }));
         }
         if !conditions.methods.meets(self.methods.one(query.method)) {
             return Some(Why::Method { allow: self.methods.allow(conditions.methods).to_string() });
         }
-        conditions.failing_header(query.fields).map(|condition| Why::Header(say(condition)))
+        let failing = conditions.program.failing(&rule.conditions, &mut asked);
+        failing.map(|condition| Why::Condition(condition.to_string()))
     }
 }
 
@@ -175,18 +186,6 @@ fn text(bytes: &[u8]) -> String {
     format!("\"{}\"", bytes.escape_ascii())
 }
 
-fn say(condition: &HeaderCondition) -> String {
-    let name = &condition.name;
-    match &condition.is {
-        HeaderTest::Present => format!("{name} is present"),
-        HeaderTest::Absent => format!("{name} is absent"),
-        HeaderTest::Equals(value) => format!("{name} is {}", text(value.as_bytes())),
-        HeaderTest::Prefix(value) => format!("{name} starts with {}", text(value.as_bytes())),
-        HeaderTest::Suffix(value) => format!("{name} ends with {}", text(value.as_bytes())),
-        HeaderTest::Contains(value) => format!("{name} contains {}", text(value.as_bytes())),
-    }
-}
-
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({}): {}", self.name, self.label, self.why)
@@ -202,7 +201,7 @@ impl fmt::Display for Why {
             Why::Host => f.write_str("has no such host"),
             Why::Path(mismatch) => write!(f, "path: {mismatch}"),
             Why::Method { allow } => write!(f, "takes only {allow}"),
-            Why::Header(condition) => write!(f, "wants that header {condition}"),
+            Why::Condition(condition) => write!(f, "wants {condition}"),
         }
     }
 }
@@ -226,6 +225,7 @@ impl fmt::Display for Mismatch {
             Mismatch::EmptyParam { segment } => write!(f, "segment {segment} is empty, not {{param}}"),
             Mismatch::Ends { segment, wanted } => write!(f, "ends before segment {segment}, {wanted}"),
             Mismatch::GoesOn { segment, found } => write!(f, "goes on with segment {segment}, {found}"),
+            Mismatch::Expression { wanted } => write!(f, "does not match {wanted}"),
             Mismatch::NoPath => f.write_str("does not start with \"/\""),
         }
     }

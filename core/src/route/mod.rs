@@ -1,6 +1,8 @@
 //! Host, path and conditions of a request → the index of its route, or why there is none. Does not normalise paths
 //! (`ringway-proto`), run filters or choose a cluster. `README.md` states the rules as operators read them.
 
+mod asked;
+mod automata;
 mod build;
 mod captures;
 mod conditions;
@@ -11,13 +13,17 @@ mod order;
 mod path;
 mod pattern;
 pub mod split;
+mod program;
 mod trees;
 mod walk;
 
 #[cfg(test)]
 mod tests;
 
-pub use build::{BuildError, HOST_BYTES_MAX, LITERAL_BYTES_MAX, METHODS_MAX, NODES_MAX, SEGMENTS_MAX, VISITS_MAX};
+pub use automata::{AUTOMATA_BYTES_MAX, AUTOMATON_BYTES_MAX, TooLarge};
+pub use build::{
+    BuildError, HOST_BYTES_MAX, LITERAL_BYTES_MAX, METHODS_MAX, NODES_MAX, SEGMENTS_MAX, TRIES_MAX, VISITS_MAX,
+};
 pub use captures::Captures;
 pub use conditions::Allow;
 pub use explain::{Because, Mismatch, Verdict, Why};
@@ -27,7 +33,8 @@ use conditions::{Conditions, Methods};
 use edges::Edges;
 use hosts::Hosts;
 use pattern::Pattern;
-use ringway_config::snapshot::{HostPattern, Route, Snapshot};
+use ringway_config::snapshot::{Condition, HostPattern, Route, Snapshot};
+use std::net::IpAddr;
 use walk::{Candidate, Node};
 
 /// Index into [`Snapshot::routes`].
@@ -41,14 +48,19 @@ pub struct Query<'a> {
     pub host: &'a [u8],
     /// Normalised; starts with `/`; reserved characters may still be percent-encoded.
     pub path: &'a [u8],
+    /// What follows the `?`, as it came; may be empty.
+    pub query_string: &'a [u8],
     pub method: &'a [u8],
     pub fields: &'a dyn FieldSource,
 }
 
-/// The request's header lines, wherever they are kept.
+/// What is only read if a condition asks for it: the request's header lines, wherever they are kept, and its client.
 pub trait FieldSource {
     /// True as soon as `test` holds for one value of the header `name` (lower case), asked in the order of the lines.
     fn any(&self, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool;
+
+    /// The client's address, through trusted proxies.
+    fn client_ip(&self) -> IpAddr;
 }
 
 /// Why a request has no route. The client's fault, each; none is worth a retry.
@@ -58,7 +70,7 @@ pub enum Missed {
     Path,
     /// 405: some have, and none of them takes the method.
     Method(Allow),
-    /// 404: one takes the method too, but its header conditions fail.
+    /// 404: one takes the method too, but its conditions fail.
     Conditions,
     /// 400: another reading of the path reaches another route, or none.
     Ambiguous,
@@ -93,6 +105,7 @@ struct Rule {
     label: Box<str>,
     pattern: Pattern,
     hosts: Box<[HostPattern]>,
+    conditions: Box<[Condition]>,
     priority: i32,
 }
 
@@ -110,11 +123,22 @@ impl RouteTable {
     /// The route that takes the request. `captures` is empty if there is none.
     pub fn find(&self, query: &Query<'_>, captures: &mut Captures) -> Result<RouteId, Missed> {
         captures.clear();
-        let mut walk = walk::Walk::new(self, query);
+        // Lent to the walk by itself, so that the walk need not be moved to let go of it.
+        let mut decoded = std::mem::take(&mut captures.decoded);
+        let mut walk = walk::Walk::new(self, query, &mut decoded);
         let found = walk.run();
-        let (route, shape) = (found.outcome(&self.methods)?, found.shape);
-        captures.fill(&self.shapes[shape as usize], &mut walk.segments);
-        Ok(route)
+        let (shape, found) = (found.shape, found.outcome(&self.methods));
+        if let Ok(route) = found {
+            let shape = &self.shapes[shape as usize];
+            if !shape.groups {
+                captures.fill(shape, &mut walk.segments);
+            } else if let Some(automaton) = &self.conditions[route as usize].expression {
+                let path = if walk.segments.escaped { decoded.as_slice() } else { query.path };
+                captures.fill_groups(automaton, query.path, path);
+            }
+        }
+        captures.decoded = decoded;
+        found
     }
 
     /// Like [`find`](Self::find), for a path that an origin might read in other ways than we do: a request whose
@@ -129,7 +153,7 @@ impl RouteTable {
         let normal = self.find(query, captures);
         for reading in readings {
             let query = Query { path: reading.as_ref(), ..*query };
-            let other = walk::Walk::new(self, &query).run().route();
+            let other = walk::Walk::new(self, &query, &mut captures.decoded).run().route();
             if other != normal.as_ref().ok().copied() {
                 return Err(Missed::Ambiguous);
             }
@@ -153,7 +177,12 @@ impl RouteTable {
 
     /// Tree nodes that this request touches: what the bound on visits is tested by.
     pub fn visits(&self, query: &Query<'_>) -> u32 {
-        walk::Walk::new(self, query).run().visits
+        walk::Walk::new(self, query, &mut Vec::new()).run().visits
+    }
+
+    /// Expressions that this request is tried by: what the bound on tries is tested by.
+    pub fn tries(&self, query: &Query<'_>) -> u32 {
+        walk::Walk::new(self, query, &mut Vec::new()).run().tries
     }
 
     pub fn len(&self) -> usize {

@@ -29,6 +29,7 @@ impl Closeness {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Grade {
     Open,
+    Expression,
     Exact,
     Param,
     Literal,
@@ -40,8 +41,12 @@ pub(super) struct Key {
     priority: Reverse<i32>,
     host: Reverse<Closeness>,
     path: Reverse<Vec<Grade>>,
+    /// Bytes with which each path that an expression matches begins: of two that match the same path, those of one
+    /// begin with those of the other.
+    literal_bytes: Reverse<usize>,
     names_methods: Reverse<bool>,
-    headers: Reverse<usize>,
+    /// How many conditions there are, of whatever kind.
+    conditions: Reverse<usize>,
     place: usize,
 }
 
@@ -51,16 +56,18 @@ impl Key {
             Step::Literal(_) => Grade::Literal,
             Step::Param => Grade::Param,
         });
-        let end = match pattern.end {
-            End::Exact => Grade::Exact,
-            End::Open => Grade::Open,
+        let end = match (pattern.end, &pattern.expression) {
+            (_, Some(_)) => Grade::Expression,
+            (End::Exact, None) => Grade::Exact,
+            (End::Open, None) => Grade::Open,
         };
         Key {
             priority: Reverse(priority),
             host: Reverse(host),
             path: Reverse(steps.chain([end]).collect()),
             names_methods: Reverse(conditions.methods != MethodSet::ALL),
-            headers: Reverse(conditions.headers.len()),
+            literal_bytes: Reverse(pattern.expression.as_ref().map_or(0, |path| path.prefix_bytes)),
+            conditions: Reverse(conditions.weight),
             place,
         }
     }
@@ -76,9 +83,9 @@ impl Key {
             Because::Priority
         } else if self.host != other.host {
             Because::Host
-        } else if self.path != other.path {
+        } else if (&self.path, self.literal_bytes) != (&other.path, other.literal_bytes) {
             Because::Path
-        } else if (self.names_methods, self.headers) != (other.names_methods, other.headers) {
+        } else if (self.names_methods, self.conditions) != (other.names_methods, other.conditions) {
             Because::Conditions
         } else {
             Because::Place

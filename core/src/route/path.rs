@@ -25,12 +25,13 @@ pub(super) struct Segments<'a> {
     pub(super) path: &'a [u8],
     hasher: &'a ahash::RandomState,
     /// The path holds a `%` somewhere.
-    escaped: bool,
+    pub(super) escaped: bool,
     /// Those found so far; no pattern asks for more than [`SEGMENTS_MAX`].
     found: SmallVec<[Span; SEGMENTS_MAX]>,
 }
 
 impl<'a> Segments<'a> {
+    #[inline] // see `walk::Walk::new`
     pub(super) fn new(path: &'a [u8], hasher: &'a ahash::RandomState) -> Self {
         Segments { path, hasher, escaped: memchr::memchr(b'%', path).is_some(), found: SmallVec::new() }
     }
@@ -83,17 +84,32 @@ impl<'a> Segments<'a> {
 pub(super) fn decoded(raw: &[u8]) -> impl Iterator<Item = u8> + '_ {
     let mut rest = raw;
     std::iter::from_fn(move || {
-        let (&first, tail) = rest.split_first()?;
-        if first == b'%'
-            && let [high, low, after @ ..] = tail
-            && let (Some(high), Some(low)) = (hex(*high), hex(*low))
-        {
-            rest = after;
-            return Some(high << 4 | low);
-        }
-        rest = tail;
-        Some(first)
+        let (byte, after) = split_first(rest)?;
+        rest = after;
+        Some(byte)
     })
+}
+
+/// How many bytes of `raw` the first `count` decoded ones take.
+pub(super) fn raw_offset(raw: &[u8], count: usize) -> usize {
+    let mut rest = raw;
+    for _ in 0..count {
+        let Some((_, after)) = split_first(rest) else { break };
+        rest = after;
+    }
+    raw.len() - rest.len()
+}
+
+/// The first decoded byte, and what follows it.
+fn split_first(raw: &[u8]) -> Option<(u8, &[u8])> {
+    let (&first, tail) = raw.split_first()?;
+    if first == b'%'
+        && let [high, low, after @ ..] = tail
+        && let (Some(high), Some(low)) = (hex(*high), hex(*low))
+    {
+        return Some((high << 4 | low, after));
+    }
+    Some((first, tail))
 }
 
 fn hex(digit: u8) -> Option<u8> {

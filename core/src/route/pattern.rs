@@ -1,7 +1,7 @@
 //! A route's path pattern in the one form that the trie, the order and the explanations read. Matches nothing itself.
 
 use super::path::HEX_UPPER;
-use ringway_config::snapshot::{PathPattern, Segment};
+use ringway_config::snapshot::{PathExpression, PathPattern, Segment};
 
 pub(super) struct Pattern {
     pub(super) steps: Vec<Step>,
@@ -10,6 +10,8 @@ pub(super) struct Pattern {
     pub(super) params: Box<[Box<str>]>,
     /// The last param is a catch-all.
     pub(super) captures_rest: bool,
+    /// What the whole path must match besides; `steps` are its literal beginning then, and `end` is open.
+    pub(super) expression: Option<PathExpression>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,7 +25,7 @@ pub(super) enum Step {
 pub(super) enum End {
     /// The path ends here too.
     Exact,
-    /// A prefix or a catch-all: the path ends here or goes on.
+    /// A prefix, a catch-all or an expression: the path ends here or goes on.
     Open,
 }
 
@@ -32,6 +34,11 @@ impl Pattern {
         match path {
             PathPattern::Segments(segments) => Pattern::from_segments(segments),
             PathPattern::Prefix(literals) => Pattern::from_prefix(literals),
+            PathPattern::Expression(path) => Pattern {
+                params: path.params.iter().map(|name| name.as_str().into()).collect(),
+                expression: Some(path.clone()),
+                ..Pattern::from_prefix(&path.prefix)
+            },
         }
     }
 
@@ -54,18 +61,30 @@ impl Pattern {
         if steps.is_empty() && end == End::Exact {
             steps.push(Step::Literal([].into())); // `/` is one empty segment
         }
-        Pattern { steps, end, params: params.into(), captures_rest: end == End::Open }
+        Pattern { steps, end, params: params.into(), captures_rest: end == End::Open, expression: None }
     }
 
     fn from_prefix(literals: &[String]) -> Pattern {
         // `/api/` means what `/api` means: a border is required anyway.
         let used = literals.iter().rposition(|literal| !literal.is_empty()).map_or(0, |last| last + 1);
         let steps = literals[..used].iter().map(|literal| Step::Literal(literal.as_bytes().into())).collect();
-        Pattern { steps, end: End::Open, params: [].into(), captures_rest: false }
+        Pattern { steps, end: End::Open, params: [].into(), captures_rest: false, expression: None }
     }
 
     /// `/users/{id}`, `/files/{*rest}`, `/api/*`. Bytes that would read as syntax or break a line are percent-encoded.
+    /// An expression stands as it was written, after a `~`.
     pub(super) fn label(&self) -> String {
+        if let Some(path) = &self.expression {
+            let text = path.expression.as_str().chars();
+            return text.fold("~".to_owned(), |mut label, character| {
+                if character.is_control() {
+                    label.extend(character.escape_default())
+                } else {
+                    label.push(character)
+                }
+                label
+            });
+        }
         let mut label = String::new();
         let mut params = self.params.iter();
         for step in &self.steps {

@@ -6,14 +6,16 @@ mod explain;
 mod reference;
 
 use super::{Captures, FieldSource, Missed, Query, RouteTable};
-use ringway_config::snapshot::{
-    Action, HeaderCondition, HeaderTest, HostPattern, PathPattern, Respond, Route, Segment,
-};
+use ringway_config::snapshot::{Action, Condition, HostPattern, PathPattern, Respond, Route, Segment, Subject, Test};
+use std::net::IpAddr;
 
 const LISTENERS: [&str; 2] = ["public", "internal"];
 
-/// `/users/{id}`, `/files/{*rest}`; a last `*` makes a prefix (`/api/*`, `/*`).
+/// `/users/{id}`, `/files/{*rest}`; a last `*` makes a prefix (`/api/*`, `/*`), a first `~` an expression.
 fn path(text: &str) -> PathPattern {
+    if let Some(expression) = text.strip_prefix('~') {
+        return PathPattern::Expression(expression.parse().unwrap_or_else(|fault| panic!("{fault}")));
+    }
     let segments = text.strip_prefix('/').expect("a path starts with a slash").split('/');
     if let Some(prefix) = text.strip_suffix("/*") {
         let literals = prefix.split('/').skip(1).map(str::to_owned);
@@ -37,7 +39,7 @@ fn route(text: &str) -> Route {
         hosts: Vec::new(),
         path: path(text),
         methods: Vec::new(),
-        headers: Vec::new(),
+        conditions: Vec::new(),
         priority: 0,
         filters: Vec::new(),
         action: Action::Respond(Respond {
@@ -65,8 +67,13 @@ fn strings(texts: &[&str]) -> Vec<String> {
     texts.iter().map(|text| (*text).to_owned()).collect()
 }
 
-fn header(name: &str, is: HeaderTest) -> HeaderCondition {
-    HeaderCondition { name: name.to_owned(), is }
+fn header(name: &str, is: Test) -> Condition {
+    Condition::Is(Subject::Header(name.to_owned()), is)
+}
+
+/// As in `when`.
+fn conditions(texts: &[&str]) -> Vec<Condition> {
+    texts.iter().map(|text| text.parse().unwrap_or_else(|fault| panic!("{fault}"))).collect()
 }
 
 fn table(routes: &[Route]) -> RouteTable {
@@ -74,48 +81,70 @@ fn table(routes: &[Route]) -> RouteTable {
 }
 
 #[derive(Debug, Clone, Default)]
-struct Fields(Vec<(String, String)>);
+struct Fields(Vec<(String, String)>, Option<IpAddr>);
 
 impl FieldSource for Fields {
     fn any(&self, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
         self.0.iter().any(|(known, value)| known == name && test(value.as_bytes()))
     }
+
+    fn client_ip(&self) -> IpAddr {
+        self.1.expect("asked for only by tests that name one")
+    }
 }
 
 /// A request; by default `GET http:///` on the first listener.
 #[derive(Debug, Clone)]
-struct Request {
+pub(super) struct Request {
     listener: u32,
     host: String,
     path: String,
+    query_string: String,
     method: String,
     fields: Fields,
 }
 
 impl Request {
-    fn get(path: &str) -> Request {
+    pub(super) fn get(path: &str) -> Request {
         Request { path: path.to_owned(), ..Request::at("") }
     }
 
     fn at(host: &str) -> Request {
         let (path, method) = ("/".to_owned(), "GET".to_owned());
-        Request { listener: 0, host: host.to_owned(), path, method, fields: Fields::default() }
+        Request {
+            listener: 0,
+            host: host.to_owned(),
+            path,
+            query_string: String::new(),
+            method,
+            fields: Fields::default(),
+        }
     }
 
     fn method(self, method: &str) -> Request {
         Request { method: method.to_owned(), ..self }
     }
 
-    fn field(mut self, name: &str, value: &str) -> Request {
+    pub(super) fn with_query(self, query: &str) -> Request {
+        Request { query_string: query.to_owned(), ..self }
+    }
+
+    fn client(mut self, address: &str) -> Request {
+        self.fields.1 = address.parse().ok();
+        self
+    }
+
+    pub(super) fn field(mut self, name: &str, value: &str) -> Request {
         self.fields.0.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    fn query(&self) -> Query<'_> {
+    pub(super) fn query(&self) -> Query<'_> {
         Query {
             listener: self.listener,
             host: self.host.as_bytes(),
             path: self.path.as_bytes(),
+            query_string: self.query_string.as_bytes(),
             method: self.method.as_bytes(),
             fields: &self.fields,
         }

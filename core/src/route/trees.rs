@@ -20,14 +20,36 @@ struct Draft {
     has_literals: bool,
     exact: Vec<Candidate>,
     open: Vec<Candidate>,
+    /// How many of `open` have an expression.
+    expressions: u32,
 }
 
 /// What a lookup reads.
 pub(super) struct Frozen {
     pub(super) nodes: Box<[Node]>,
     pub(super) candidates: Box<[Candidate]>,
-    /// By node: the most nodes that one path can touch from there down.
-    pub(super) visits: Vec<u32>,
+    /// By node.
+    pub(super) costs: Vec<Cost>,
+}
+
+/// The most that one path can cost from a node down.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Cost {
+    /// Nodes that are touched.
+    pub(super) visits: u32,
+    /// Expressions that are tried.
+    pub(super) tries: u32,
+}
+
+impl Cost {
+    pub(super) fn and(self, other: Cost) -> Cost {
+        let Cost { visits, tries } = other;
+        Cost { visits: self.visits.saturating_add(visits), tries: self.tries.saturating_add(tries) }
+    }
+
+    fn or(self, other: Cost) -> Cost {
+        Cost { visits: self.visits.max(other.visits), tries: self.tries.max(other.tries) }
+    }
 }
 
 impl<'a> Trees<'a> {
@@ -36,7 +58,8 @@ impl<'a> Trees<'a> {
     }
 
     fn add(&mut self, parent: u32) -> u32 {
-        self.nodes.push(Draft { parent, param: NONE, has_literals: false, exact: Vec::new(), open: Vec::new() });
+        let (exact, open) = (Vec::new(), Vec::new());
+        self.nodes.push(Draft { parent, param: NONE, has_literals: false, exact, open, expressions: 0 });
         self.nodes.len() as u32 - 1
     }
 
@@ -60,6 +83,7 @@ impl<'a> Trees<'a> {
             });
         }
         let node = &mut self.nodes[here as usize];
+        node.expressions += u32::from(pattern.expression.is_some());
         match pattern.end {
             End::Exact => node.exact.push(candidate),
             End::Open => node.open.push(candidate),
@@ -94,16 +118,18 @@ impl<'a> Trees<'a> {
                 best_open,
             });
         }
-        let visits = self.sum_up(&mut nodes);
-        Frozen { nodes: nodes.into(), candidates: candidates.into(), visits }
+        let costs = self.sum_up(&mut nodes);
+        Frozen { nodes: nodes.into(), candidates: candidates.into(), costs }
     }
 
-    /// Carries ranks and visits from the leaves to the roots. A path can follow one literal and the param of a node.
-    fn sum_up(&self, nodes: &mut [Node]) -> Vec<u32> {
-        let (mut by_literal, mut by_param) = (vec![0u32; nodes.len()], vec![0u32; nodes.len()]);
-        let mut visits = vec![0; nodes.len()];
+    /// Carries ranks and costs from the leaves to the roots. A path can follow one literal and the param of a node.
+    fn sum_up(&self, nodes: &mut [Node]) -> Vec<Cost> {
+        let mut by_literal = vec![Cost::default(); nodes.len()];
+        let mut by_param = by_literal.clone();
+        let mut costs = by_literal.clone();
         for id in (0..nodes.len()).rev() {
-            visits[id] = by_literal[id].saturating_add(by_param[id]).saturating_add(1);
+            let own = Cost { visits: 1, tries: self.nodes[id].expressions };
+            costs[id] = by_literal[id].and(by_param[id]).and(own);
             let parent = self.nodes[id].parent;
             if parent == NONE {
                 continue;
@@ -112,11 +138,11 @@ impl<'a> Trees<'a> {
             nodes[parent].best = nodes[parent].best.min(best);
             if nodes[parent].param == id as u32 {
                 nodes[parent].best_param = best;
-                by_param[parent] = visits[id];
+                by_param[parent] = costs[id];
             } else {
-                by_literal[parent] = by_literal[parent].max(visits[id]);
+                by_literal[parent] = by_literal[parent].or(costs[id]);
             }
         }
-        visits
+        costs
     }
 }

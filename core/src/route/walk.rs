@@ -1,6 +1,7 @@
 //! One lookup: down the tries of the matching hosts, the likeliest winner first. Decides by the ranks that `build`
 //! gave out; does not compare routes itself.
 
+use super::asked::Asked;
 use super::build::SEGMENTS_MAX;
 use super::conditions::{MethodSet, Methods};
 use super::path::Segments;
@@ -41,7 +42,7 @@ pub(super) struct Candidate {
     pub(super) methods: MethodSet,
     /// Index into the table's shapes: what it captures.
     pub(super) shape: u32,
-    /// Listeners or headers are asked for.
+    /// More is asked for than the method.
     pub(super) conditional: bool,
 }
 
@@ -69,6 +70,8 @@ pub(super) struct Found {
     /// Methods of the routes whose listener, host and path match.
     allow: MethodSet,
     pub(super) visits: u32,
+    /// Expressions run on the path.
+    pub(super) tries: u32,
 }
 
 impl Found {
@@ -86,19 +89,23 @@ impl Found {
     }
 }
 
-pub(super) struct Walk<'a> {
+pub(super) struct Walk<'a, 'd> {
     table: &'a RouteTable,
     query: &'a Query<'a>,
+    asked: Asked<'a, 'd>,
     method: MethodSet,
     pub(super) segments: Segments<'a>,
     found: Found,
 }
 
-impl<'a> Walk<'a> {
-    pub(super) fn new(table: &'a RouteTable, query: &'a Query<'a>) -> Self {
+impl<'a, 'd> Walk<'a, 'd> {
+    /// The path is decoded into `decoded`, if anything asks for it.
+    #[inline] // or half a kilobyte of segments is copied on its way out
+    pub(super) fn new(table: &'a RouteTable, query: &'a Query<'a>, decoded: &'d mut Vec<u8>) -> Self {
         Walk {
             table,
             query,
+            asked: Asked::new(query, decoded),
             method: table.methods.one(query.method),
             segments: Segments::new(query.path, &table.hasher),
             found: Found {
@@ -109,6 +116,7 @@ impl<'a> Walk<'a> {
                 method: false,
                 allow: MethodSet::NONE,
                 visits: 0,
+                tries: 0,
             },
         }
     }
@@ -179,13 +187,19 @@ impl<'a> Walk<'a> {
             if conditions.is_some_and(|conditions| !conditions.listens(self.query.listener)) {
                 continue;
             }
+            if let Some(expression) = conditions.and_then(|conditions| conditions.expression.as_ref()) {
+                self.found.tries += 1;
+                if !expression.matches(self.asked.path()) {
+                    continue;
+                }
+            }
             self.found.path = true;
             self.found.allow |= candidate.methods;
             if !candidate.methods.meets(self.method) {
                 continue;
             }
             self.found.method = true;
-            if conditions.is_some_and(|conditions| conditions.failing_header(self.query.fields).is_some()) {
+            if conditions.is_some_and(|conditions| !conditions.program.holds(&mut self.asked)) {
                 continue;
             }
             self.found.rank = candidate.rank;

@@ -1,6 +1,6 @@
 //! What a lookup may cost, counted in nodes touched: no clock is asked.
 
-use super::super::{BuildError, RouteTable, VISITS_MAX};
+use super::super::{BuildError, RouteTable, TRIES_MAX, VISITS_MAX};
 use super::{Request, Route, hosts, route, table};
 
 fn path_of(segments: impl IntoIterator<Item = &'static str>) -> String {
@@ -108,4 +108,44 @@ fn every_route_of_a_large_table_is_found_in_a_few_steps() {
         assert_eq!(request.to(&table), Ok(&*route.name));
         assert!(table.visits(&request.query()) <= 4);
     }
+}
+
+/// Expressions that all begin alike, and patterns with params to any depth beside them.
+fn crowded(count: u32) -> Vec<Route> {
+    let mut routes: Vec<Route> = (0..count).map(|number| route(&format!("~/a/.*{number}"))).collect();
+    routes.extend((1..30).map(|depth| route(&format!("{}/z", "/{x}".repeat(depth)))));
+    routes
+}
+
+#[test]
+fn a_path_tries_each_expression_of_its_prefix_once_however_long_it_is() {
+    let table = table(&crowded(TRIES_MAX));
+    for segments in [1, 10, 100, 5000] {
+        let path = format!("/a{}", "/a".repeat(segments));
+        let request = Request::get(&path);
+        assert_eq!(table.tries(&request.query()), TRIES_MAX, "{segments}");
+        assert!(table.visits(&request.query()) <= 40);
+    }
+    assert_eq!(table.tries(&Request::get("/b/a/a").query()), 0, "below another prefix");
+    assert_eq!(Request::get("/a/5").to(&table), Ok("~/a/.*5"));
+}
+
+#[test]
+fn expressions_below_different_prefixes_do_not_add_up() {
+    let routes: Vec<Route> = (0..5000).map(|number| route(&format!("~/s{number}/[0-9]+"))).collect();
+    let table = table(&routes);
+    let request = Request::get("/s4999/7");
+    assert_eq!((request.to(&table), table.tries(&request.query())), (Ok("~/s4999/[0-9]+"), 1));
+}
+
+#[test]
+fn too_many_expressions_for_one_path_are_refused_by_host_and_prefix() {
+    let refused = RouteTable::compile(&crowded(TRIES_MAX + 1), &[]).err();
+    let wanted = BuildError::Tries { host: "*".to_owned(), tries: TRIES_MAX + 1, prefix: "/a".to_owned() };
+    assert_eq!(refused, Some(wanted));
+    // Those of a host and of any host add up; the name of the host is told.
+    let mut routes = crowded(TRIES_MAX);
+    routes.push(Route { hosts: hosts(&["h.test"]), ..route("~/a/b/.*") });
+    let refused = RouteTable::compile(&routes, &[]).err();
+    assert!(matches!(&refused, Some(BuildError::Tries { host, .. }) if host == "h.test"), "{refused:?}");
 }

@@ -3,7 +3,7 @@
 use super::super::{
     BuildError, Captures, HOST_BYTES_MAX, LITERAL_BYTES_MAX, METHODS_MAX, Missed, RouteTable, SEGMENTS_MAX,
 };
-use super::{HeaderTest, PathPattern, Request, Route, Segment, header, hosts, route, strings, table};
+use super::{PathPattern, Request, Route, Segment, Test, conditions, header, hosts, route, strings, table};
 
 /// The route of a `GET`, of a table with these paths.
 #[track_caller]
@@ -183,11 +183,11 @@ fn priority_goes_before_host_and_host_before_path() {
 #[test]
 fn more_conditions_go_first_and_then_the_file() {
     let named = |name: &str| Route { name: name.to_owned(), ..route("/") };
-    let present = |name: &str| header(name, HeaderTest::Present);
+    let present = |name: &str| header(name, Test::Present);
     let plain = named("plain");
     let get = Route { methods: strings(&["GET"]), ..named("get") };
-    let one = Route { headers: vec![present("a")], ..named("one") };
-    let two = Route { headers: vec![present("a"), present("b")], ..named("two") };
+    let one = Route { conditions: vec![present("a")], ..named("one") };
+    let two = Route { conditions: vec![present("a"), present("b")], ..named("two") };
     let request = Request::get("/").field("a", "").field("b", "");
     let first = |routes: &[&Route]| {
         request.to(&table(&routes.iter().copied().cloned().collect::<Vec<_>>())).map(str::to_owned).unwrap()
@@ -199,7 +199,7 @@ fn more_conditions_go_first_and_then_the_file() {
 
 #[test]
 fn a_failing_condition_falls_through_to_the_next_route() {
-    let canary = Route { headers: vec![header("x-canary", HeaderTest::Equals("on".into()))], ..route("/a") };
+    let canary = Route { conditions: vec![header("x-canary", Test::Equals("on".into()))], ..route("/a") };
     let post = Route { methods: strings(&["POST"]), ..route("/{x}") };
     let inner = Route { listeners: strings(&["internal"]), ..route("/{*rest}") };
     let table = table(&[canary, post, inner, route("/*")]);
@@ -213,25 +213,114 @@ fn a_failing_condition_falls_through_to_the_next_route() {
 #[test]
 fn header_conditions_look_at_every_line() {
     let cases = [
-        (HeaderTest::Present, vec![], false),
-        (HeaderTest::Present, vec![""], true),
-        (HeaderTest::Absent, vec![], true),
-        (HeaderTest::Absent, vec!["x"], false),
-        (HeaderTest::Equals("on".into()), vec!["off", "on"], true),
-        (HeaderTest::Equals("on".into()), vec!["On", "on "], false),
-        (HeaderTest::Prefix("ab".into()), vec!["xab", "abx"], true),
-        (HeaderTest::Prefix("ab".into()), vec!["xab"], false),
-        (HeaderTest::Suffix("ab".into()), vec!["abx", "xab"], true),
-        (HeaderTest::Suffix("ab".into()), vec!["abx"], false),
-        (HeaderTest::Contains("ab".into()), vec!["xabx"], true),
-        (HeaderTest::Contains("ab".into()), vec!["a", "b"], false),
+        (Test::Present, vec![], false),
+        (Test::Present, vec![""], true),
+        (Test::Equals("on".into()), vec!["off", "on"], true),
+        (Test::Equals("on".into()), vec!["On", "on "], false),
+        (Test::Prefix("ab".into()), vec!["xab", "abx"], true),
+        (Test::Prefix("ab".into()), vec!["xab"], false),
+        (Test::Suffix("ab".into()), vec!["abx", "xab"], true),
+        (Test::Suffix("ab".into()), vec!["abx"], false),
+        (Test::Contains("ab".into()), vec!["xabx"], true),
+        (Test::Contains("ab".into()), vec!["a", "b"], false),
     ];
     for (test, values, holds) in cases {
-        let table = table(&[Route { headers: vec![header("x-a", test.clone())], ..route("/") }]);
+        let table = table(&[Route { conditions: vec![header("x-a", test.clone())], ..route("/") }]);
         let request = values.iter().fold(Request::get("/").field("x-b", "on"), |all, value| all.field("x-a", value));
         let wanted = if holds { Ok("/") } else { Err(Missed::Conditions) };
         assert_eq!(request.to(&table), wanted, "{test:?} on {values:?}");
     }
+}
+
+#[test]
+fn absence_means_no_line_at_all() {
+    let table = table(&[Route { conditions: conditions(&["not header.x-a"]), ..route("/") }]);
+    assert_eq!(Request::get("/").field("x-b", "on").to(&table), Ok("/"));
+    assert_eq!(Request::get("/").field("x-a", "").to(&table), Err(Missed::Conditions));
+}
+
+#[test]
+fn each_kind_of_condition_is_asked() {
+    let request = Request::get("/a%20b")
+        .with_query("q=1&q=a+b&flag")
+        .field("cookie", "x=1; y=2")
+        .field("cookie", "z=3")
+        .field("x-a", "one")
+        .client("10.1.2.3");
+    let request = Request { host: "API.Test.".to_owned(), ..request };
+    for (text, holds) in [
+        ("query.q == \"a b\"", true),
+        ("query.q == \"a+b\"", false),
+        ("query.flag and not query.missing", true),
+        ("query.q matches \"[0-9]\"", true),
+        ("cookie.z starts_with \"3\"", true),
+        ("cookie.x == \"2\"", false),
+        ("cookie.x != \"2\"", true),
+        ("header.x-a in [\"two\", \"one\"]", true),
+        ("header.x-a matches \"o.e\"", true),
+        ("header.x-a matches \"on\"", false),
+        ("method == \"GET\"", true),
+        ("host == \"api.test\" and host ends_with \".TEST\"", true),
+        ("path == \"/a b\"", true),
+        ("path contains \"%\"", false),
+        ("client_ip in [\"192.168.0.0/16\", \"10.0.0.0/8\"]", true),
+        ("client_ip != \"10.1.2.3\"", false),
+        ("header.no or (header.x-a and not (query.no or cookie.no))", true),
+        ("header.x-a and (query.no or cookie.no)", false),
+    ] {
+        let table = table(&[Route { conditions: conditions(&[text]), ..route("/*") }]);
+        assert_eq!(request.to(&table).is_ok(), holds, "{text}");
+    }
+    let long = Request::at(&"h".repeat(300));
+    let table = table(&[Route { conditions: conditions(&["host == \"\""]), ..route("/*") }]);
+    assert_eq!(long.to(&table), Ok("/*"), "a host that is too long is none");
+}
+
+#[test]
+fn expressions_go_after_patterns_and_before_a_prefix_of_their_depth() {
+    for (paths, requested, wanted) in [
+        (["~/api/.*", "/api/*"], "/api/x", "~/api/.*"),
+        (["~/api/.*", "/api/{*rest}"], "/api/x", "~/api/.*"),
+        (["~/api/.*", "/api/{x}"], "/api/x", "/api/{x}"),
+        (["~/api(/.*)?", "/api"], "/api", "/api"),
+        (["~/api/.*", "/api/v1/*"], "/api/v1/x", "/api/v1/*"),
+        (["~/api/.*", "~/api/v[0-9]/.*"], "/api/v1/x", "~/api/v[0-9]/.*"),
+        (["~/api/.*", "~/api/v[0-9]/.*"], "/api/vx/x", "~/api/.*"),
+        (["~/.*\\.php", "~/a/.*"], "/a/b.php", "~/a/.*"),
+        (["~/api/[0-9]+", "/*"], "/api/x", "/*"),
+        (["~/a b/.", "/*"], "/a%20b/%63", "~/a b/."),
+    ] {
+        reaches(&paths, requested, Some(wanted));
+        reaches(&[paths[1], paths[0]], requested, Some(wanted));
+    }
+    reaches(&["~/a/[0-9]+"], "/a/x", None);
+}
+
+#[test]
+fn groups_of_an_expression_are_params() {
+    let table = table(&[route("~/v(?<major>[0-9]+)(\\.(?<minor>[0-9]+))?/(?<rest>.*)"), route("/{a}/{b}")]);
+    let mut captures = Captures::default();
+    let path = b"/v1.2/a%20b/c";
+    let request = Request::get(std::str::from_utf8(path).unwrap());
+    assert_eq!(table.find(&request.query(), &mut captures), Ok(0));
+    assert_eq!(table.param_names(0).iter().map(|name| &**name).collect::<Vec<_>>(), ["major", "minor", "rest"]);
+    let got: Vec<&[u8]> = (0..3).map(|at| captures.get(path, at).unwrap()).collect();
+    assert_eq!(got, [&b"1"[..], b"2", b"a%20b/c"]);
+}
+
+#[test]
+fn an_expression_is_no_way_around_a_reading() {
+    let table = table(&[route("~/files/[^/]+"), route("~/admin/.*"), route("~/open.*")]);
+    let read = |path: &str, reading: &str| {
+        let mut captures = Captures::default();
+        let found =
+            table.find_all_readings(&Request::get(path).query(), [reading.as_bytes()].into_iter(), &mut captures);
+        found.map(|route| table.name(route))
+    };
+    assert_eq!(read("/open/a%2Fb", "/open/a/b"), Ok("~/open.*"));
+    assert_eq!(read("/files/a%2Fb", "/files/a/b"), Err(Missed::Path), "the slash is one to the expression");
+    assert_eq!(read("/open/..%2Fadmin%2Fx", "/admin/x"), Err(Missed::Ambiguous));
+    assert_eq!(read("/files/a;b", "/files/a"), Ok("~/files/[^/]+"));
 }
 
 #[track_caller]
@@ -260,7 +349,7 @@ fn head_matches_get_and_a_refused_method_is_told_what_is_allowed() {
 #[test]
 fn failing_headers_alone_are_no_method_refusal() {
     let get = Route { methods: strings(&["GET"]), ..route("/a") };
-    let pinned = Route { headers: vec![header("x-a", HeaderTest::Present)], ..route("/a") };
+    let pinned = Route { conditions: vec![header("x-a", Test::Present)], ..route("/a") };
     let table = table(&[get, pinned]);
     assert_eq!(Request::get("/a").method("PUT").to(&table), Err(Missed::Conditions));
 }
@@ -322,9 +411,10 @@ fn readings_must_reach_the_same_route() {
 #[test]
 fn labels_are_patterns_and_cannot_break_a_line() {
     let odd = Route { path: PathPattern::Prefix(strings(&["a\nb", "{c}", "d e"])), ..route("/odd") };
-    let table = table(&[route("/users/{id}"), route("/files/{*rest}"), route("/api/*"), route("/*"), odd]);
-    let labels: Vec<&str> = (0..5).map(|id| table.label(id)).collect();
-    assert_eq!(labels, ["/users/{id}", "/files/{*rest}", "/api/*", "/*", "/a%0Ab/%7Bc%7D/d%20e/*"]);
+    let table =
+        table(&[route("/users/{id}"), route("/files/{*rest}"), route("/api/*"), route("/*"), odd, route("~/\\d\n")]);
+    let labels: Vec<&str> = (0..6).map(|id| table.label(id)).collect();
+    assert_eq!(labels, ["/users/{id}", "/files/{*rest}", "/api/*", "/*", "/a%0Ab/%7Bc%7D/d%20e/*", "~/\\d\\n"]);
 }
 
 #[test]
@@ -349,6 +439,12 @@ fn tables_beyond_the_limits_are_refused_by_name() {
     let many = |count: usize| Route { methods: (7..count).map(|number| format!("M{number}")).collect(), ..route("/m") };
     assert_eq!(refused(many(METHODS_MAX)), None);
     assert_eq!(refused(many(METHODS_MAX + 1)), Some(BuildError::Methods { route: "/m".to_owned() }));
+    let large = refused(route("~/(a|b)*a(a|b){20}"));
+    assert!(matches!(&large, Some(error @ BuildError::Expression { .. }) if error.place() == "routes[0].path_regex"));
+    let text = "path matches \"/a{900}{900}\"";
+    let large = refused(Route { conditions: conditions(&[text]), ..route("/m") });
+    assert!(matches!(&large, Some(error @ BuildError::Expression { .. }) if error.place() == "routes[0]"));
+
     let full = table(&[many(METHODS_MAX)]);
     assert_eq!(Request::get("/m").method("M62").to(&full), Ok("/m"));
     assert!(matches!(Request::get("/m").method("M63").to(&full), Err(Missed::Method(_))));

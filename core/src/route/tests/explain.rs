@@ -1,7 +1,7 @@
 //! Explanations as `ringway explain` prints them.
 
 use super::super::RouteTable;
-use super::{HeaderTest, Request, Route, header, hosts, route, strings, table};
+use super::{Request, Route, Test, conditions, header, hosts, route, strings, table};
 
 fn said(table: &RouteTable, request: &Request) -> String {
     table.explain(&request.query()).iter().map(|verdict| format!("{verdict}\n")).collect()
@@ -11,14 +11,14 @@ fn said(table: &RouteTable, request: &Request) -> String {
 fn every_reason_is_said_in_matching_order() {
     let named = |name: &str, path: &str| Route { name: name.to_owned(), ..route(path) };
     let on = |route: Route, patterns: &[&str]| Route { hosts: hosts(patterns), ..route };
-    let canary = header("x-canary", HeaderTest::Equals("on\u{1b}".into()));
+    let canary = header("x-canary", Test::Equals("on\u{1b}".into()));
     let table = table(&[
         named("everything", "/*"),
         named("item", "/items/{id}"),
         named("item-again", "/items/{other}"),
         Route { methods: strings(&["GET"]), ..named("item-get", "/items/{id}") },
         Route { methods: strings(&["POST"]), ..named("item-post", "/items/{id}") },
-        Route { headers: vec![canary], ..named("canary", "/items/{id}") },
+        Route { conditions: vec![canary], ..named("canary", "/items/{id}") },
         Route { listeners: strings(&["internal"]), ..named("inside", "/items/{id}") },
         Route { priority: 5, ..named("urgent", "/users/{id}") },
         named("longer", "/items/{id}/parts/{part}"),
@@ -38,7 +38,7 @@ wild (/items/*): matches, but \"exact\" goes first: closer host
 longer (/items/{id}/parts/{part}): path: ends before segment 3, \"parts\"
 item-get (/items/{id}): matches, but \"exact\" goes first: closer host
 item-post (/items/{id}): takes only POST
-canary (/items/{id}): wants that header x-canary is \"on\\x1b\"
+canary (/items/{id}): wants header.x-canary == \"on\\u{1b}\"
 item (/items/{id}): matches, but \"exact\" goes first: closer host
 item-again (/items/{other}): matches, but \"exact\" goes first: closer host
 inside (/items/{id}): is not on this listener
@@ -85,4 +85,22 @@ fn paths_are_explained_to_the_segment() {
     ] {
         assert_eq!(said(&table, &Request::get(path)), format!("/a/{{id}} (/a/{{id}}): path: {wanted}\n"));
     }
+}
+
+#[test]
+fn the_condition_that_fails_is_named() {
+    let when = ["cookie.beta", "header.a == \"1\" or (query.debug and not client_ip in \"10.0.0.0/8\")"];
+    let table = table(&[
+        Route { name: "when".to_owned(), conditions: conditions(&when), ..route("/*") },
+        Route { name: "v".to_owned(), ..route("~/v[0-9]") },
+    ]);
+    let request = Request::get("/").client("10.0.0.1");
+    let said = |request: &Request| said(&table, request).lines().last().unwrap().to_owned();
+    assert_eq!(said(&request), "when (/*): wants cookie.beta");
+    let request = request.field("cookie", "beta=").with_query("debug");
+    let wanted = "wants header.a == \"1\" or (query.debug and not client_ip in [\"10.0.0.0/8\"])";
+    assert_eq!(said(&request), format!("when (/*): {wanted}"));
+    assert_eq!(said(&request.client("11.0.0.1")), "when (/*): chosen");
+    let first = self::said(&table, &Request::get("/vx").client("::1"));
+    assert!(first.starts_with("v (~/v[0-9]): path: does not match /v[0-9]\n"), "{first}");
 }

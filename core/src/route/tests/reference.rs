@@ -1,8 +1,10 @@
 //! A slow matcher that reads like `README.md` and shares no code with the real one, and random tables on which both
 //! must agree.
 
-use super::super::{Captures, Missed, RouteTable, Why};
-use super::{HeaderTest, HostPattern, LISTENERS, PathPattern, Request, Route, Segment, header, hosts, path, route};
+use super::super::{Because, Captures, Missed, RouteTable, Why};
+use super::{
+    Condition, HostPattern, LISTENERS, PathPattern, Request, Route, Segment, Subject, Test, hosts, path, route,
+};
 use proptest::prelude::*;
 use std::cmp::Ordering;
 
@@ -30,19 +32,7 @@ fn reference(routes: &[Route], request: &Request) -> Answer {
     };
     let matching = here.iter().copied().filter(|id| {
         let route = &routes[*id];
-        takes(route)
-            && route.headers.iter().all(|condition| {
-                let mut values =
-                    request.fields.0.iter().filter(|(name, _)| *name == condition.name).map(|(_, value)| value);
-                match &condition.is {
-                    HeaderTest::Present => values.next().is_some(),
-                    HeaderTest::Absent => values.next().is_none(),
-                    HeaderTest::Equals(text) => values.any(|value| value == text),
-                    HeaderTest::Prefix(text) => values.any(|value| value.starts_with(text)),
-                    HeaderTest::Suffix(text) => values.any(|value| value.ends_with(text)),
-                    HeaderTest::Contains(text) => values.any(|value| value.contains(text)),
-                }
-            })
+        takes(route) && route.conditions.iter().all(|condition| holds(condition, request))
     });
     if let Some(best) = matching.reduce(|one, other| better(routes, request, one, other)) {
         return Answer::Route(best);
@@ -59,15 +49,85 @@ fn reference(routes: &[Route], request: &Request) -> Answer {
     Answer::Allow(allow)
 }
 
+fn holds(condition: &Condition, request: &Request) -> bool {
+    match condition {
+        Condition::Not(inner) => !holds(inner, request),
+        Condition::All(parts) => parts.iter().all(|part| holds(part, request)),
+        Condition::Any(parts) => parts.iter().any(|part| holds(part, request)),
+        Condition::Is(Subject::ClientIp, test) => {
+            let inside = request.fields.1.is_some_and(|ip| ip.to_string().ends_with("10.0.0.1"));
+            assert!(matches!(test, Test::Within(_)));
+            inside
+        }
+        Condition::Is(subject, test) => values(subject, request).iter().any(|value| is(test, value)),
+    }
+}
+
+fn values(subject: &Subject, request: &Request) -> Vec<String> {
+    let lines = |name: &str| -> Vec<String> {
+        request.fields.0.iter().filter(|(known, _)| known == name).map(|(_, value)| value.clone()).collect()
+    };
+    let pairs = |text: &str, between: char, name: &str| {
+        let pairs = text.split(between).filter_map(|pair| {
+            let (found, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (found.trim() == name).then(|| value.to_owned())
+        });
+        pairs.collect::<Vec<_>>()
+    };
+    match subject {
+        Subject::Header(name) => lines(name),
+        Subject::Query(name) => pairs(&unescape(&request.query_string).replace('+', " "), '&', name),
+        Subject::Cookie(name) => lines("cookie").iter().flat_map(|line| pairs(line, ';', name)).collect(),
+        Subject::Method => vec![request.method.clone()],
+        Subject::Host => {
+            let host = request.host.to_lowercase();
+            vec![host.strip_suffix('.').unwrap_or(&host).to_owned()]
+        }
+        Subject::Path => vec![unescape(&request.path)],
+        Subject::ClientIp => Vec::new(),
+    }
+}
+
+fn is(test: &Test, value: &str) -> bool {
+    match test {
+        Test::Present => true,
+        Test::Equals(text) => value == text,
+        Test::OneOf(texts) => texts.iter().any(|text| value == text),
+        Test::Prefix(text) => value.starts_with(text),
+        Test::Suffix(text) => value.ends_with(text),
+        Test::Contains(text) => value.contains(text),
+        Test::Matches(expression) => whole(expression.as_str()).is_match(value),
+        Test::Within(_) => false,
+    }
+}
+
+fn whole(expression: &str) -> regex::Regex {
+    regex::Regex::new(&format!("^(?:{expression})$")).expect("the tests' own")
+}
+
+/// The fewest tests that must come out as asked.
+fn weight(condition: &Condition, wanted: bool) -> usize {
+    match condition {
+        Condition::Is(..) => 1,
+        Condition::Not(inner) => weight(inner, !wanted),
+        Condition::All(parts) if wanted => parts.iter().map(|part| weight(part, true)).sum(),
+        Condition::Any(parts) if !wanted => parts.iter().map(|part| weight(part, false)).sum(),
+        Condition::All(parts) | Condition::Any(parts) => {
+            parts.iter().map(|part| weight(part, wanted)).min().unwrap_or(0)
+        }
+    }
+}
+
 fn better(routes: &[Route], request: &Request, one: usize, other: usize) -> usize {
     let (a, b) = (&routes[one], &routes[other]);
     let by_priority = a.priority.cmp(&b.priority);
     let by_host = host_rank(a, &request.host).cmp(&host_rank(b, &request.host));
     let by_methods = (!a.methods.is_empty()).cmp(&!b.methods.is_empty());
-    let by_headers = a.headers.len().cmp(&b.headers.len());
+    let weights = |route: &Route| route.conditions.iter().map(|one| weight(one, true)).sum::<usize>();
+    let by_conditions = weights(a).cmp(&weights(b));
     let by_place = other.cmp(&one);
     let order = by_priority.then(by_host).then(path_order(&a.path, &b.path));
-    if order.then(by_methods).then(by_headers).then(by_place) == Ordering::Greater { one } else { other }
+    if order.then(by_methods).then(by_conditions).then(by_place) == Ordering::Greater { one } else { other }
 }
 
 fn host_rank(route: &Route, host: &str) -> Option<usize> {
@@ -87,14 +147,20 @@ fn host_rank(route: &Route, host: &str) -> Option<usize> {
 }
 
 fn split(path: &str) -> Vec<String> {
-    let unescape = |segment: &str| segment.replace("%61", "a").replace("%2F", "/");
     path[1..].split('/').map(unescape).collect()
+}
+
+fn unescape(text: &str) -> String {
+    text.replace("%61", "a").replace("%2F", "/")
 }
 
 fn path_matches(pattern: &PathPattern, path: &str) -> bool {
     let found = split(path);
     match pattern {
         PathPattern::Prefix(literals) => found.starts_with(literals),
+        PathPattern::Expression(expression) => {
+            found.starts_with(&expression.prefix) && whole(expression.expression.as_str()).is_match(&unescape(path))
+        }
         PathPattern::Segments(segments) => {
             for (at, segment) in segments.iter().enumerate() {
                 match (segment, found.get(at)) {
@@ -112,17 +178,14 @@ fn path_matches(pattern: &PathPattern, path: &str) -> bool {
 /// Of two patterns that match the same path.
 fn path_order(a: &PathPattern, b: &PathPattern) -> Ordering {
     let grade = |pattern: &PathPattern, at: usize| match pattern {
-        PathPattern::Prefix(literals) => {
-            if at < literals.len() {
-                4
-            } else {
-                1
-            }
-        }
+        PathPattern::Prefix(literals) if at < literals.len() => 5,
+        PathPattern::Prefix(_) => 1,
+        PathPattern::Expression(expression) if at < expression.prefix.len() => 5,
+        PathPattern::Expression(_) => 2,
         PathPattern::Segments(segments) => match segments.get(at) {
-            Some(Segment::Literal(_)) => 4,
-            Some(Segment::Param(_)) => 3,
-            None => 2,
+            Some(Segment::Literal(_)) => 5,
+            Some(Segment::Param(_)) => 4,
+            None => 3,
             Some(Segment::CatchAll(_)) => 1,
         },
     };
@@ -131,15 +194,28 @@ fn path_order(a: &PathPattern, b: &PathPattern) -> Ordering {
         if one != other {
             return one.cmp(&other);
         }
-        if one < 3 {
+        if one < 4 {
             break;
         }
     }
-    Ordering::Equal
+    match (a, b) {
+        (PathPattern::Expression(a), PathPattern::Expression(b)) => a.prefix_bytes.cmp(&b.prefix_bytes),
+        _ => Ordering::Equal,
+    }
 }
 
+/// What params take; of an expression, decoded.
 fn captured(pattern: &PathPattern, path: &str) -> Vec<String> {
-    let PathPattern::Segments(segments) = pattern else { return Vec::new() };
+    let segments = match pattern {
+        PathPattern::Prefix(_) => return Vec::new(),
+        PathPattern::Segments(segments) => segments,
+        PathPattern::Expression(expression) => {
+            let decoded = unescape(path);
+            let groups = whole(expression.expression.as_str()).captures(&decoded).expect("it was chosen");
+            let text = |name: &String| groups.name(name).map_or(String::new(), |group| group.as_str().to_owned());
+            return expression.params.iter().map(text).collect();
+        }
+    };
     let found: Vec<&str> = path[1..].split('/').collect();
     let take = |(at, segment): (usize, &Segment)| match segment {
         Segment::Literal(_) => None,
@@ -150,6 +226,20 @@ fn captured(pattern: &PathPattern, path: &str) -> Vec<String> {
 }
 
 fn any_path_pattern() -> impl Strategy<Value = PathPattern> {
+    let expression = prop::sample::select(vec![
+        "~/a/.*",
+        "~/a/b.*",
+        "~/a(/.*)?",
+        "~.*b",
+        "~/a/(?<x>[^/]+)",
+        "~/(?<x>.*)/(?<y>[ab]+)(?<z>/c)?",
+        "~/(a|b)/(?<x>[^/]*)/?",
+        "~/a/b/c",
+    ]);
+    prop_oneof![4 => any_segments(), 1 => expression.prop_map(path)]
+}
+
+fn any_segments() -> impl Strategy<Value = PathPattern> {
     let segment = prop_oneof![4 => Just("a"), 3 => Just("b"), 1 => Just("a/b"), 5 => Just("{x}")];
     let end = prop_oneof![5 => Just(""), 1 => Just("/"), 2 => Just("/{*rest}"), 2 => Just("/*")];
     (prop::collection::vec(segment, 0..4), end).prop_map(|(segments, end)| {
@@ -174,29 +264,52 @@ fn any_path_pattern() -> impl Strategy<Value = PathPattern> {
     })
 }
 
+fn any_condition() -> impl Strategy<Value = Condition> {
+    let expression = prop::sample::select(vec!["a.*", "[ab]+", "(a|b)b?", ".*"]);
+    let test = prop_oneof![
+        Just(Test::Present),
+        Just(Test::Equals("ab".into())),
+        Just(Test::OneOf(vec!["a".into(), "b a".into()])),
+        Just(Test::Prefix("a".into())),
+        Just(Test::Suffix("a".into())),
+        Just(Test::Contains("b".into())),
+        expression.prop_map(|text| Test::Matches(text.parse().unwrap())),
+    ];
+    let name = prop::sample::select(vec!["x", "y"]);
+    let kind = prop::sample::select(vec![Subject::Header, Subject::Query, Subject::Cookie]);
+    let named = (kind, name, test).prop_map(|(kind, name, test)| Condition::Is(kind(name.to_owned()), test));
+    let whole = prop::sample::select(vec![
+        "method == \"GET\"",
+        "host ends_with \"test\"",
+        "path contains \"a\"",
+        "path matches \"/[ab/]+\"",
+        "client_ip in \"10.0.0.0/8\"",
+    ]);
+    let one = prop_oneof![4 => named, 1 => whole.prop_map(|text| text.parse().unwrap())];
+    one.prop_recursive(3, 8, 3, |inner| {
+        let some = prop::collection::vec(inner.clone(), 2..4);
+        prop_oneof![
+            inner.prop_map(|inner| Condition::Not(Box::new(inner))),
+            some.clone().prop_map(Condition::All),
+            some.prop_map(Condition::Any),
+        ]
+    })
+}
+
 fn any_route() -> impl Strategy<Value = Route> {
     let host = prop::sample::select(vec!["a.test", "b.a.test", "test", "*.test", "*.a.test", "*.b.a.test"]);
     let hosts_of = prop_oneof![2 => Just(Vec::new()), 3 => prop::collection::vec(host, 1..4)];
     let method = prop::sample::select(vec!["GET", "POST", "PURGE", "HEAD"]);
     let methods = prop_oneof![1 => Just(Vec::new()), 1 => prop::collection::vec(method, 1..3)];
-    let is = prop::sample::select(vec![
-        HeaderTest::Present,
-        HeaderTest::Absent,
-        HeaderTest::Equals("ab".into()),
-        HeaderTest::Prefix("a".into()),
-        HeaderTest::Suffix("a".into()),
-        HeaderTest::Contains("b".into()),
-    ]);
-    let condition = (prop::sample::select(vec!["x", "y"]), is).prop_map(|(name, is)| header(name, is));
-    let headers = prop_oneof![2 => Just(Vec::new()), 1 => prop::collection::vec(condition, 1..3)];
+    let conditions = prop_oneof![2 => Just(Vec::new()), 1 => prop::collection::vec(any_condition(), 1..3)];
     let listeners = prop::sample::select(vec![vec![], vec![], vec![], vec!["public"], vec!["internal"], vec!["gone"]]);
     let priority = prop_oneof![4 => Just(0), 1 => -1..=1];
-    (any_path_pattern(), hosts_of, methods, headers, listeners, priority).prop_map(
-        |(path, hosts_of, methods, headers, listeners, priority)| Route {
+    (any_path_pattern(), hosts_of, methods, conditions, listeners, priority).prop_map(
+        |(path, hosts_of, methods, conditions, listeners, priority)| Route {
             path,
             hosts: hosts(&hosts_of),
             methods: super::strings(&methods),
-            headers,
+            conditions,
             listeners: super::strings(&listeners),
             priority,
             ..route("/named-below")
@@ -230,10 +343,17 @@ fn any_request() -> impl Strategy<Value = Request> {
         "x.test..",
     ]);
     let method = prop::sample::select(vec!["GET", "HEAD", "POST", "PURGE", "get"]);
-    let field = (prop::sample::select(vec!["x", "y"]), prop::sample::select(vec!["", "a", "ab", "ba"]));
-    (0u32..2, host, path, method, prop::collection::vec(field, 0..3)).prop_map(
-        |(listener, host, path, method, fields)| {
-            let request = Request { listener, path, ..Request::at(host) }.method(method);
+    let field = prop_oneof![
+        2 => (prop::sample::select(vec!["x", "y"]), prop::sample::select(vec!["", "a", "ab", "ba"])),
+        1 => (Just("cookie"), prop::sample::select(vec!["x=a", "x=ab; y=b", "y=ba;x=", "z=ab; x=b"])),
+    ];
+    let piece = prop::sample::select(vec!["x=a", "x=%61b", "y=b+a", "y", "z=ab", "x="]);
+    let query = prop::collection::vec(piece, 0..3).prop_map(|pieces| pieces.join("&"));
+    let client = prop::sample::select(vec!["10.0.0.1", "192.168.0.1", "::ffff:10.0.0.1", "::1"]);
+    (0u32..2, host, path, method, prop::collection::vec(field, 0..3), query, client).prop_map(
+        |(listener, host, path, method, fields, query, client)| {
+            let request =
+                Request { listener, path, ..Request::at(host) }.method(method).with_query(&query).client(client);
             fields.into_iter().fold(request, |request, (name, value)| request.field(name, value))
         },
     )
@@ -273,7 +393,44 @@ proptest! {
             prop_assert_eq!(chosen.map(|verdict| verdict.route as usize), Some(id));
             let path = request.path.as_bytes();
             let values = (0..captures.len()).map(|at| String::from_utf8_lossy(captures.get(path, at).unwrap()).into());
+            let decoded = matches!(routes[id].path, PathPattern::Expression(_));
+            let values = values.map(|value: String| if decoded { unescape(&value) } else { value });
             prop_assert_eq!(values.collect::<Vec<String>>(), captured(&routes[id].path, &request.path));
+        }
+    }
+
+    /// The order is the rule's, not the file's, wherever the rule does not say that the file decides.
+    #[test]
+    fn another_order_of_the_file_chooses_the_same_unless_only_the_place_decides(
+        (routes, shuffled) in any_table().prop_flat_map(|routes| (Just(routes.clone()), Just(routes).prop_shuffle())),
+        requests in prop::collection::vec(any_request(), 1..24),
+    ) {
+        let (table, other) = (super::table(&routes), super::table(&shuffled));
+        for request in &requests {
+            let (first, second) = (request.to(&table), request.to(&other));
+            if first == second {
+                continue;
+            }
+            prop_assert!(first.is_ok() && second.is_ok(), "{:?} and {:?}", first, second);
+            let (first, second) = (first.unwrap(), second.unwrap());
+            let verdicts = table.explain(&request.query());
+            let why = verdicts.into_iter().find(|verdict| verdict.name == second).map(|verdict| verdict.why);
+            prop_assert_eq!(why, Some(Why::Behind { winner: first.to_owned(), because: Because::Place }));
+        }
+    }
+
+    /// Nor does a route win that is warned of as one that never can.
+    #[test]
+    fn a_shadowed_route_never_wins(
+        routes in any_table(),
+        requests in prop::collection::vec(any_request(), 1..48),
+    ) {
+        let shadowed: Vec<(usize, usize)> = ringway_config::shadowed(&routes, &LISTENERS).collect();
+        let table = super::table(&routes);
+        for request in &requests {
+            let winner = table.find(&request.query(), &mut Captures::default());
+            let taken = shadowed.iter().find(|(route, _)| winner == Ok(*route as u32));
+            prop_assert_eq!(taken, None, "{:?}", request);
         }
     }
 }
