@@ -5,11 +5,12 @@ use toml::de::DeValue;
 
 use crate::bounded::{Int, KIB, PowerOfTwo, Size, TIB, Time};
 use crate::cores::Cores;
-use crate::decode::{Decode, List, Name, Named, OneOrMore, Table, Word, choice, document, wrong_type};
+use crate::decode::{ByHost, Decode, List, Name, Named, OneOrMore, Table, Word, choice, document, wrong_type};
 use crate::http::{HeaderName, HeaderValue, Method, Via};
 use crate::net::{Bind, BindOrOff, SocketPath};
 use crate::path::{ExactPath, PathPrefix};
 use crate::place::Place;
+use crate::policy::{Group, HostEntry, Policy, PolicyNames};
 use crate::problem::{Fault, Problems, quoted};
 use crate::snapshot::{
     AccessFormat, AccessTarget, Balance, Cidr, CoreCount, Endpoint, FilterConfig, Forwarded, HostHeader, HostPattern,
@@ -21,22 +22,24 @@ const BINDS_MAX: usize = 64;
 const CLUSTERS_MAX: usize = 100_000;
 const ENDPOINTS_MAX: usize = 10_000;
 const ROUTES_MAX: usize = 100_000;
+const POLICIES_MAX: usize = 10_000;
+const GROUPS_MAX: usize = 10_000;
 const HOSTS_MAX: usize = 1000;
 const METHODS_MAX: usize = 32;
 const CONDITIONS_MAX: usize = 32;
-const FILTERS_MAX: usize = 64;
+pub(crate) const FILTERS_MAX: usize = 64;
 const HEADERS_MAX: usize = 64;
 const CIDRS_MAX: usize = 10_000;
 
 /// A whole day is more than any exchange, and less than what a timer wheel holds.
 const DAY_MS: u64 = 24 * 3600 * 1000;
 
-type Timeout = Time<1, DAY_MS>;
-type BodyBytes = Size<0, TIB>;
+pub(crate) type Timeout = Time<1, DAY_MS>;
+pub(crate) type BodyBytes = Size<0, TIB>;
 
 document! {
     /// The top of the file. `io`, `cores`, `telemetry`, `control`, `log`, `drain` and `pool` are read once, at start;
-    /// `listeners`, `clusters` and `routes` are replaced by a reload.
+    /// the rest is replaced by a reload.
     struct Document {
         /// I/O engine. `auto` probes for io_uring and falls back to epoll with one line in the log: containers often
         /// forbid io_uring.
@@ -57,6 +60,12 @@ document! {
         listeners: Named<Table<Listener>, LISTENERS_MAX> = {};
         /// Where requests go.
         clusters: Named<Table<Cluster>, CLUSTERS_MAX> = {};
+        /// Filters and settings that listeners, hosts, groups and routes name.
+        policies: Named<Table<Policy>, POLICIES_MAX> = {};
+        /// What all requests to a host have in common: [hosts."*.example.com"].
+        hosts: ByHost<Table<HostEntry>, HOSTS_MAX> = {};
+        /// What the routes of a group have in common.
+        groups: Named<Table<Group>, GROUPS_MAX> = {};
         /// Which request goes where.
         routes: List<Table<Route>, ROUTES_MAX> = [];
     }
@@ -184,6 +193,8 @@ document! {
         via: Via = "ringway";
         /// Whose X-Forwarded-* and Forwarded are believed. Empty: nobody's, since anyone can write them.
         trusted_proxies: List<Cidr, CIDRS_MAX> = [];
+        /// For every request that comes in here; the outermost.
+        policies: PolicyNames = [];
     }
 
     /// A named set of endpoints that serve the same.
@@ -234,6 +245,12 @@ document! {
         headers: List<Table<Condition>, CONDITIONS_MAX> = [];
         /// Higher first, before any other rule of order.
         priority: Int<-1000000, 1000000> = 0;
+        /// The group it belongs to, whose policies it has.
+        group: Option<String>;
+        /// Run after those of listener, host and group, before `filters`.
+        policies: PolicyNames = [];
+        /// Policies of listener, host and group that do not apply to it.
+        without: PolicyNames = [];
         /// In the order they run: [{ strip_prefix = "/api" }, { request_headers = { set = { x-env = "blue" } } }].
         filters: List<FilterConfig, FILTERS_MAX> = [];
         /// Action: forward to this cluster.

@@ -1,6 +1,7 @@
 //! The checked document: every name resolved, every unit parsed, every limit in range.
 //! Immutable; what the control thread compiles into a plan. Not the TOML shape (`document`).
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,6 +15,12 @@ pub struct Snapshot {
     pub listeners: Vec<Listener>,
     /// Sorted by name; routes refer to them by index.
     pub clusters: Vec<Cluster>,
+    /// Sorted by name; whoever names them does so by index.
+    pub policies: Vec<Policy>,
+    /// In the order the operator wrote them.
+    pub hosts: Vec<HostEntry>,
+    /// Sorted by name.
+    pub groups: Vec<Group>,
     /// In the order the operator wrote them.
     pub routes: Vec<Route>,
 }
@@ -166,6 +173,8 @@ pub struct Listener {
     /// Pseudonym in `Via`; empty: no `Via`.
     pub via: String,
     pub trusted_proxies: Vec<Cidr>,
+    /// Indices into [`Snapshot::policies`].
+    pub policies: Vec<usize>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -266,9 +275,46 @@ pub struct Route {
     /// In the order they run; the table under each name is the filter's own, built in the dry run.
     pub filters: Vec<FilterConfig>,
     pub action: Action,
-    /// Overrides of the listener's and the cluster's limits.
+    /// Index into [`Snapshot::groups`].
+    pub group: Option<usize>,
+    /// Indices into [`Snapshot::policies`].
+    pub policies: Vec<usize>,
+    /// Those of listener, host and group that do not apply, as indices.
+    pub without: Vec<usize>,
+    /// The route's own, before any policy's.
+    pub settings: Settings,
+}
+
+/// What a route can say about how its requests are served, and a policy for many; unset is what the listener or the
+/// cluster says.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Settings {
     pub body_bytes_max: Option<u64>,
     pub total_timeout: Option<Duration>,
+}
+
+/// Filters and settings with a name.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Policy {
+    pub name: String,
+    pub filters: Vec<FilterConfig>,
+    pub settings: Settings,
+}
+
+/// Policies of all requests to a host.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HostEntry {
+    pub host: HostPattern,
+    pub policies: Vec<usize>,
+}
+
+/// Policies of all routes of a group.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Group {
+    pub name: String,
+    pub policies: Vec<usize>,
+    /// Those of listener and host that do not apply.
+    pub without: Vec<usize>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -277,6 +323,15 @@ pub enum HostPattern {
     Exact(String),
     /// `*.example.com`: stored as `example.com`; one or more labels stand before it.
     Wildcard(String),
+}
+
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(name) => f.write_str(name),
+            Self::Wildcard(below) => write!(f, "*.{below}"),
+        }
+    }
 }
 
 /// A path over decoded, normalised segments: what stands between the slashes after the first one. So `/` is

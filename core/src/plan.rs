@@ -1,11 +1,15 @@
 //! A snapshot compiled for serving: flat, immutable, built on the control thread, read by every core. Holds no state
 //! of any core (`shard`) and no text of the document.
 
+mod policies;
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use ringway_config::Fault;
-use ringway_config::snapshot::{Action, Cidr, Cluster, EndpointAddress, Listener, Redirect, Respond, Snapshot};
+use ringway_config::snapshot::{
+    Action, Cidr, Cluster, EndpointAddress, Listener, Redirect, Respond, Settings, Snapshot,
+};
 use ringway_proto::{HeadLimits, reason, write_decimal, write_field, write_status_line};
 
 use crate::filter::{self, Filter};
@@ -14,6 +18,9 @@ use crate::observe::RouteLabel;
 use crate::route::{BuildError, RouteTable};
 use crate::sockets::NewSockets;
 use crate::upstream::{ClusterPlan, EndpointPlan};
+use policies::Outers;
+
+pub use policies::{Chain, OuterPolicies};
 
 /// Everything a core needs to serve.
 pub struct Plan {
@@ -24,6 +31,8 @@ pub struct Plan {
     pub table: RouteTable,
     /// By route id.
     pub routes: Vec<RoutePlan>,
+    /// `None` if no listener and no host has a policy.
+    pub outer: Option<OuterPolicies>,
     /// By route id, for the meters.
     pub labels: Arc<[RouteLabel]>,
     /// Listening sockets that the cores do not have yet.
@@ -39,10 +48,18 @@ pub struct ListenerPlan {
 
 pub struct RoutePlan {
     pub name: String,
-    pub filters: Vec<Box<dyn Filter>>,
+    /// The policies of its group, its own, and its own filters.
+    pub inner: Chain,
+    /// Its row in [`Plan::outer`].
+    row: u32,
     pub action: ActionPlan,
-    pub body_bytes_max: Option<u64>,
-    pub total_timeout: Option<std::time::Duration>,
+}
+
+/// What a request passes: the filters from the outermost to the innermost, and what is set.
+#[derive(Clone, Copy)]
+pub struct InForce<'p> {
+    outer: Option<&'p Chain>,
+    inner: &'p Chain,
 }
 
 pub enum ActionPlan {
@@ -76,17 +93,18 @@ impl Plan {
         let table = RouteTable::build(snapshot).map_err(|error| faults.push(route_fault(&error)));
         let mut routes = Vec::with_capacity(snapshot.routes.len());
         let mut labels = Vec::with_capacity(snapshot.routes.len());
+        let built = policies::build(snapshot, &mut faults);
+        let mut outers = Outers::new(snapshot, &built);
         for (id, route) in snapshot.routes.iter().enumerate() {
-            let filters = route
-                .filters
-                .iter()
-                .filter_map(|config| filter::build(config).map_err(|fault| faults.push(fault)).ok());
+            let own = route.filters.iter().map(filter::build);
+            let own = own.filter_map(|filter| policies::keep(filter, &mut faults)).map(Arc::from).collect();
+            let named: Vec<usize> = snapshot.inner_policies(route).into_iter().map(|(_, policy)| policy).collect();
+            let row = outers.as_mut().map(|outers| outers.row(snapshot, id));
             routes.push(RoutePlan {
                 name: route.name.clone(),
-                filters: filters.collect(),
+                inner: Chain::new(&built, named.into_iter(), own, route.settings.clone()),
+                row: row.and_then(|row| policies::keep(row, &mut faults)).unwrap_or(0),
                 action: action(&route.action),
-                body_bytes_max: route.body_bytes_max,
-                total_timeout: route.total_timeout,
             });
             if let Ok(table) = &table {
                 labels.push(RouteLabel { name: route.name.as_str().into(), pattern: table.label(id as u32).into() });
@@ -99,11 +117,34 @@ impl Plan {
                 clusters: snapshot.clusters.iter().map(|config| cluster(config, names)).collect(),
                 table,
                 routes,
+                outer: outers.map(Outers::finish),
                 labels: labels.into(),
                 sockets: NewSockets::default(),
             }),
             _ => Err(faults),
         }
+    }
+}
+
+impl Plan {
+    /// What a request to `host` on `listener` passes that `route` takes.
+    #[inline]
+    pub fn in_force<'p>(&'p self, route: &'p RoutePlan, listener: u32, host: &[u8]) -> InForce<'p> {
+        let outer = self.outer.as_ref().map(|outer| outer.chain(route.row, listener, host));
+        InForce { outer, inner: &route.inner }
+    }
+}
+
+impl<'p> InForce<'p> {
+    /// In the order they run on a request; the reverse is that of an answer.
+    pub fn filters(self) -> impl DoubleEndedIterator<Item = &'p dyn Filter> {
+        let outer = self.outer.map_or(&[][..], |outer| &outer.filters);
+        outer.iter().chain(&self.inner.filters).map(|filter| &**filter)
+    }
+
+    /// The innermost that says something.
+    pub fn setting<T>(self, of: impl Fn(&'p Settings) -> Option<T>) -> Option<T> {
+        of(&self.inner.settings).or_else(|| of(&self.outer?.settings))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::policies::Checked;
 use crate::bounded::MIB;
 use crate::decode::Table;
 use crate::document::{self, Condition};
@@ -10,7 +11,8 @@ use crate::path::{REDIRECT_WORDS, check_redirect};
 use crate::place::Place;
 use crate::problem::{Fault, Problems, quoted};
 use crate::snapshot::{
-    Action, Cluster, HeaderCondition, HeaderTest, HostPattern, Listener, PathPattern, Redirect, Respond, Route, Segment,
+    Action, Cluster, HeaderCondition, HeaderTest, HostPattern, Listener, PathPattern, Redirect, Respond, Route,
+    Segment, Settings,
 };
 use crate::units::size_text;
 
@@ -30,6 +32,7 @@ pub(super) fn check(
     routes: Vec<Table<document::Route>>,
     listeners: &[Listener],
     clusters: &[Cluster],
+    shared: &Checked,
     problems: &mut Problems,
 ) -> Option<Vec<Route>> {
     let cluster_list: Vec<&str> = clusters.iter().map(|cluster| cluster.name.as_str()).collect();
@@ -41,7 +44,7 @@ pub(super) fn check(
     let root = Place::ROOT.key("routes");
     let checked = routes.into_iter().enumerate();
     let checked: Vec<Option<Route>> =
-        checked.map(|(index, Table(keys))| check_route(keys, &names, &root.index(index), problems)).collect();
+        checked.map(|(index, Table(keys))| check_route(keys, &names, shared, &root.index(index), problems)).collect();
     let routes = checked.into_iter().collect::<Option<Vec<Route>>>()?;
     check_names(&routes, problems);
     check_twins(&routes, problems);
@@ -49,7 +52,13 @@ pub(super) fn check(
     Some(routes)
 }
 
-fn check_route(keys: document::Route, names: &Names<'_>, place: &Place<'_>, problems: &mut Problems) -> Option<Route> {
+fn check_route(
+    keys: document::Route,
+    names: &Names<'_>,
+    shared: &Checked,
+    place: &Place<'_>,
+    problems: &mut Problems,
+) -> Option<Route> {
     let hosts = check_hosts(keys.host, keys.hosts.map(|list| list.0), place, problems);
     let path = match (keys.path, keys.path_prefix) {
         (Some(path), None) => path.0,
@@ -87,8 +96,13 @@ fn check_route(keys: document::Route, names: &Names<'_>, place: &Place<'_>, prob
         priority: keys.priority.i32(),
         filters: keys.filters.0,
         action: action?,
-        body_bytes_max: keys.body_bytes_max.map(|size| size.u64()),
-        total_timeout: keys.total_timeout.map(|time| time.duration()),
+        group: keys.group.and_then(|name| shared.group(&name, &place.key("group"), problems)),
+        policies: shared.known.resolve(&keys.policies, &place.key("policies"), problems),
+        without: shared.known.resolve(&keys.without, &place.key("without"), problems),
+        settings: Settings {
+            body_bytes_max: keys.body_bytes_max.map(|size| size.u64()),
+            total_timeout: keys.total_timeout.map(|time| time.duration()),
+        },
     })
 }
 
@@ -106,17 +120,10 @@ fn check_hosts(
     }
     let hosts = hosts.unwrap_or_default();
     for (index, host) in hosts.iter().enumerate().filter(|(index, host)| hosts[..*index].contains(host)) {
-        let fault = Fault::new(format!("{} is named twice", quoted(&host_text(host))));
+        let fault = Fault::new(format!("{} is named twice", quoted(&host.to_string())));
         problems.error(&place.key("hosts").index(index), fault);
     }
     host.into_iter().chain(hosts).collect()
-}
-
-fn host_text(host: &HostPattern) -> String {
-    match host {
-        HostPattern::Exact(name) => name.clone(),
-        HostPattern::Wildcard(below) => format!("*.{below}"),
-    }
 }
 
 fn refuse_repeats(names: &[String], place: &Place<'_>, problems: &mut Problems) {

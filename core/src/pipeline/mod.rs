@@ -16,7 +16,7 @@ use crate::exchange::{
 };
 use crate::filter::RequestEdit;
 use crate::net::Stream;
-use crate::plan::{ActionPlan, ListenerPlan, RoutePlan};
+use crate::plan::{ActionPlan, InForce, ListenerPlan, RoutePlan};
 use crate::route::{FieldSource, Missed, Query};
 use crate::shard::{Adopted, Shard, Stage};
 use crate::upstream::{Endpoint, Origin};
@@ -76,18 +76,20 @@ pub async fn handle(serving: &Serving<'_>, x: &mut Exchange) -> After {
         Ok(rule) => rule,
         Err(refusal) => return refuse(serving, x, refusal).await,
     };
-    let body_max = rule.body_bytes_max.unwrap_or(serving.listener.config.body_bytes_max);
+    let host = host_of(x.request.authority.of(x.request_bytes.bytes()));
+    let in_force = serving.adopted.plan.in_force(rule, serving.listener_index, host);
+    let body_max = in_force.setting(|of| of.body_bytes_max).unwrap_or(serving.listener.config.body_bytes_max);
     if let Body::Length(length) = x.request.body
         && length > body_max
     {
         return refuse(serving, x, Refusal::body_too_large(body_max)).await;
     }
     let mut edit = RequestEdit { headers: HeaderEdits::default(), path: &x.path.bytes, stripped: 0 };
-    for filter in &rule.filters {
+    for filter in in_force.filters() {
         filter.on_request(&mut edit);
     }
     let mut answer_edits = HeaderEdits::default();
-    for filter in rule.filters.iter().rev() {
+    for filter in in_force.filters().rev() {
         filter.on_answer(&mut answer_edits);
     }
     match &rule.action {
@@ -95,7 +97,7 @@ pub async fn handle(serving: &Serving<'_>, x: &mut Exchange) -> After {
         ActionPlan::Redirect(redirect) => reply::redirect(serving, x, redirect, &answer_edits).await,
         ActionPlan::Forward(cluster) => {
             x.record.cluster = Some(*cluster);
-            let origin = origin(serving, rule, *cluster);
+            let origin = origin(serving, in_force, *cluster);
             let mut upload = upload(serving, *cluster, x, body_max);
             let (edits, stripped) = (&edit.headers, edit.stripped);
             let head = |out: &mut Vec<u8>, x: &Exchange, endpoint: &Endpoint| {
@@ -157,9 +159,9 @@ fn refuse_missed(missed: Missed) -> Refusal {
     }
 }
 
-fn origin<'a>(serving: &Serving<'a>, rule: &RoutePlan, cluster: usize) -> Origin<'a> {
+fn origin<'a>(serving: &Serving<'a>, in_force: InForce<'_>, cluster: usize) -> Origin<'a> {
     let plan = &serving.adopted.plan.clusters[cluster];
-    let total = rule.total_timeout.or(plan.config.total_timeout);
+    let total = in_force.setting(|of| of.total_timeout).or(plan.config.total_timeout);
     let net = &serving.shard.net;
     Origin {
         net,

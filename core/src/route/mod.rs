@@ -6,6 +6,7 @@ mod captures;
 mod conditions;
 mod edges;
 mod explain;
+mod host_map;
 mod hosts;
 mod order;
 mod path;
@@ -20,6 +21,7 @@ pub use build::{BuildError, HOST_BYTES_MAX, LITERAL_BYTES_MAX, METHODS_MAX, NODE
 pub use captures::Captures;
 pub use conditions::Allow;
 pub use explain::{Because, Mismatch, Verdict, Why};
+pub use host_map::HostMap;
 
 use captures::Shape;
 use conditions::{Conditions, Methods};

@@ -7,7 +7,7 @@ mod reference;
 
 use super::{Captures, FieldSource, Missed, Query, RouteTable};
 use ringway_config::snapshot::{
-    Action, HeaderCondition, HeaderTest, HostPattern, PathPattern, Respond, Route, Segment,
+    Action, HeaderCondition, HeaderTest, HostPattern, PathPattern, Respond, Route, Segment, Settings,
 };
 
 const LISTENERS: [&str; 2] = ["public", "internal"];
@@ -46,8 +46,10 @@ fn route(text: &str) -> Route {
             body: String::new(),
             headers: Vec::new(),
         }),
-        body_bytes_max: None,
-        total_timeout: None,
+        group: None,
+        policies: Vec::new(),
+        without: Vec::new(),
+        settings: Settings::default(),
     }
 }
 
