@@ -12,7 +12,7 @@ use ringway_config::snapshot::{
 };
 use ringway_proto::{HeadLimits, reason, write_decimal, write_field, write_status_line};
 
-use crate::filter::{self, Filter};
+use crate::filter::{self, Filter, Numbers};
 use crate::net::Address;
 use crate::observe::RouteLabel;
 use crate::route::{BuildError, RouteTable};
@@ -33,6 +33,8 @@ pub struct Plan {
     pub routes: Vec<RoutePlan>,
     /// `None` if no listener and no host has a policy.
     pub outer: Option<OuterPolicies>,
+    /// Of what its filters keep on each core.
+    pub numbers: Numbers,
     /// By route id, for the meters.
     pub labels: Arc<[RouteLabel]>,
     /// Listening sockets that the cores do not have yet.
@@ -93,16 +95,21 @@ impl Plan {
         let table = RouteTable::build(snapshot).map_err(|error| faults.push(route_fault(&error)));
         let mut routes = Vec::with_capacity(snapshot.routes.len());
         let mut labels = Vec::with_capacity(snapshot.routes.len());
-        let built = policies::build(snapshot, &mut faults);
+        let mut numbers = Numbers::default();
+        let built = policies::build(snapshot, &mut numbers, &mut faults);
         let mut outers = Outers::new(snapshot, &built);
         for (id, route) in snapshot.routes.iter().enumerate() {
-            let own = route.filters.iter().map(filter::build);
+            let own = route.filters.iter().map(|config| filter::build(config, &mut numbers));
             let own = own.filter_map(|filter| policies::keep(filter, &mut faults)).map(Arc::from).collect();
             let named: Vec<usize> = snapshot.inner_policies(route).into_iter().map(|(_, policy)| policy).collect();
             let row = outers.as_mut().map(|outers| outers.row(snapshot, id));
+            let inner = Chain::new(&built, named.into_iter(), own, route.settings.clone());
+            if let Ok(table) = &table {
+                policies::unmet(&inner, table, id as u32, &mut faults);
+            }
             routes.push(RoutePlan {
                 name: route.name.clone(),
-                inner: Chain::new(&built, named.into_iter(), own, route.settings.clone()),
+                inner,
                 row: row.and_then(|row| policies::keep(row, &mut faults)).unwrap_or(0),
                 action: action(&route.action),
             });
@@ -110,6 +117,8 @@ impl Plan {
                 labels.push(RouteLabel { name: route.name.as_str().into(), pattern: table.label(id as u32).into() });
             }
         }
+        let outer = outers.map(Outers::finish);
+        outer.iter().for_each(|outer| outer.unmet(&mut faults));
         match table {
             Ok(table) if faults.is_empty() => Ok(Plan {
                 generation,
@@ -117,7 +126,8 @@ impl Plan {
                 clusters: snapshot.clusters.iter().map(|config| cluster(config, names)).collect(),
                 table,
                 routes,
-                outer: outers.map(Outers::finish),
+                outer,
+                numbers,
                 labels: labels.into(),
                 sockets: NewSockets::default(),
             }),
@@ -136,10 +146,15 @@ impl Plan {
 }
 
 impl<'p> InForce<'p> {
-    /// In the order they run on a request; the reverse is that of an answer.
-    pub fn filters(self) -> impl DoubleEndedIterator<Item = &'p dyn Filter> {
+    /// The filter at this place of the order in which they run on a request; on an answer they run in reverse.
+    #[inline]
+    pub fn filter(self, at: usize) -> Option<&'p dyn Filter> {
         let outer = self.outer.map_or(&[][..], |outer| &outer.filters);
-        outer.iter().chain(&self.inner.filters).map(|filter| &**filter)
+        let filter = match at.checked_sub(outer.len()) {
+            None => &outer[at],
+            Some(at) => self.inner.filters.get(at)?,
+        };
+        Some(&**filter)
     }
 
     /// The innermost that says something.
@@ -244,5 +259,40 @@ mod tests {
         assert!(inside("10.255.0.1") && inside("::ffff:10.1.2.3") && inside("2001:db8:7fff::1"));
         assert!(!inside("11.0.0.1") && !inside("2001:db8:8000::1") && !inside("::1"));
         assert!(contains(&[Cidr { address: "::".parse().unwrap(), prefix: 0 }], "::1".parse().unwrap()));
+    }
+
+    #[test]
+    fn what_a_route_does_not_have_is_told() {
+        struct NoNames;
+        impl Names for NoNames {
+            fn addresses(&self, _host: &str) -> Vec<IpAddr> {
+                Vec::new()
+            }
+        }
+        let faults = |text: &str| -> Vec<String> {
+            let text = format!("[[routes]]\nname = \"r\"\nrespond = {{}}\n{text}");
+            let loaded = ringway_config::load(&ringway_config::Source { name: "t".into(), text })
+                .unwrap_or_else(|errors| panic!("{errors}"));
+            let plan = Plan::build(&loaded.snapshot, 0, &NoNames);
+            plan.err().unwrap_or_default().iter().map(ToString::to_string).collect()
+        };
+        let rewrite = |to: &str| format!("filters = [{{ rewrite = {{ {to} }} }}]");
+        let listener = "[listeners.a]\nbind = \":1\"\n";
+        assert_eq!(faults(&format!("path = \"/u/{{id}}\"\n{}\n{listener}", rewrite("to = '/{id}'"))), [""; 0]);
+        assert_eq!(
+            faults(&format!("path = \"/u/{{id}}\"\n{}\n{listener}", rewrite("to = '/{ids}'"))),
+            ["routes[0].filters[0].rewrite: the path of route \"r\" has no {ids}; it has id"]
+        );
+        assert_eq!(
+            faults(&format!("path = \"/u\"\n{}\n{listener}", rewrite("prefix = '/a'"))),
+            ["routes[0].filters[0].rewrite: route \"r\" has no path_prefix to replace; \
+              write rewrite = { to = ... } for a whole path"]
+        );
+        let policy = format!("[policies.p]\n{}\n", rewrite("to = '/{id}'"));
+        assert_eq!(
+            faults(&format!("{policy}{listener}policies = [\"p\"]\n")),
+            ["policies.p.filters[0].rewrite: a policy of a listener or a host cannot use {id}; \
+              routes differ in it: name the policy on a group or on the routes"]
+        );
     }
 }

@@ -12,6 +12,7 @@ use quanta::Instant;
 use ringway_config::snapshot::CoreLimits;
 
 use crate::exchange::{Exchange, RequestIds};
+use crate::filter::FilterState;
 use crate::mesh::{CoreGauge, Port, ToControl, ToShard};
 use crate::net::Net;
 use crate::observe::{CoreLog, Meters, MetersSnapshot};
@@ -71,6 +72,7 @@ pub struct Adopted {
     pub plan: Arc<Plan>,
     /// By the plan's cluster index.
     pub clusters: Vec<ClusterState>,
+    pub filters: FilterState,
 }
 
 struct Date {
@@ -226,7 +228,8 @@ impl Adopted {
             let same = before.and_then(|before| before.cluster_named(&cluster.config.name));
             ClusterState::adopt(cluster, same, core, cores, meters)
         });
-        Adopted { clusters: clusters.collect(), plan: plan.clone() }
+        let clusters = clusters.collect();
+        Adopted { clusters, filters: FilterState::new(&plan.numbers), plan }
     }
 
     fn cluster_named(&self, name: &str) -> Option<&ClusterState> {

@@ -69,7 +69,13 @@ fn alone() -> MutexGuard<'static, ()> {
 fn core(origin: &Origin, engine: EngineKind) -> Core {
     let toml = format!(
         "[telemetry]\nbind = 'off'\n[listeners.l]\nbind = '127.0.0.1:0'\n[clusters.o]\nendpoints = ['{}']\n\
-         [[routes]]\nname = 'api'\npath_prefix = '/api'\ncluster = 'o'\n",
+         [[routes]]\nname = 'api'\npath_prefix = '/api'\ncluster = 'o'\n\
+         [hosts.'*.test']\npolicies = ['edge']\n\
+         [policies.edge]\nfilters = [{{ request_headers = {{ set = {{ x-edge = '1' }} }} }}]\n\
+         [[routes]]\nname = 'user'\npath = '/users/{{id}}'\ncluster = 'o'\n\
+         filters = [{{ rewrite = {{ to = '/v2/{{id}}' }} }}, {{ query = {{ set = {{ id = '{{id}}' }}, remove = ['x'] }} }}]\n\
+         [[routes]]\nname = 'old'\npath_prefix = '/old'\ncluster = 'o'\n\
+         filters = [{{ rewrite = {{ regex = '^/old/(.*)$', to = '/new/$1' }} }}]\n",
         origin.address()
     );
     Core::start(&toml, engine, || IS_CORE.with(|core| core.set(true)))
@@ -97,6 +103,9 @@ fn no_allocation(engine: EngineKind) {
     steady("GET", core.address, b"GET /api/a?b=c HTTP/1.1\r\nHost: a.test\r\nUser-Agent: t\r\n\r\n", b"HTTP/1.1 200");
     let post = b"POST /api/a HTTP/1.1\r\nHost: a.test\r\nContent-Length: 5\r\n\r\nhello";
     steady("POST with a body", core.address, post, b"HTTP/1.1 200");
+    let host = "HTTP/1.1\r\nHost: a.test\r\n\r\n";
+    steady("a rewrite", core.address, format!("GET /users/a%20b?x=1&y=2 {host}").as_bytes(), b"HTTP/1.1 200");
+    steady("a regular expression", core.address, format!("GET /old/a/b {host}").as_bytes(), b"HTTP/1.1 200");
     steady("404", core.address, b"GET /nowhere HTTP/1.1\r\nHost: a.test\r\n\r\n", b"HTTP/1.1 404");
 }
 

@@ -9,6 +9,7 @@ mod head_buffer;
 mod pump;
 mod refusal;
 mod request_id;
+mod rewritten;
 
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -24,6 +25,7 @@ pub use pump::{Encoding, Pump, PumpError};
 use quanta::Instant;
 pub use refusal::Refusal;
 pub use request_id::{RequestId, RequestIds};
+pub use rewritten::{REWRITTEN_BYTES_MAX, RewriteError, Rewritten};
 use ringway_proto::{NormalPath, RequestHead, ResponseHead};
 
 use crate::observe::{Flag, Source};
@@ -37,6 +39,7 @@ pub struct Exchange {
     pub answer_bytes: HeadBuffer,
     pub path: NormalPath,
     pub captures: Captures,
+    pub rewritten: Rewritten,
     pub id: RequestId,
     /// Some of the request's body may have been read.
     pub body_taken: bool,
@@ -75,6 +78,7 @@ impl Exchange {
             answer_bytes: HeadBuffer::default(),
             path: NormalPath::new(),
             captures: Captures::default(),
+            rewritten: Rewritten::default(),
             id: RequestId::default(),
             body_taken: false,
             record: Record::new(now),
@@ -86,6 +90,7 @@ impl Exchange {
         self.request.reset();
         self.request_bytes.clear();
         self.clear_answer();
+        self.rewritten.clear();
         self.id.clear();
         self.body_taken = false;
         self.record = Record::new(now);

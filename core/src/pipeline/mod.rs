@@ -1,6 +1,7 @@
 //! The whole story of a request: our own business first, then its route, its filters, its action.
 
 mod client;
+mod filters;
 mod relay;
 mod reply;
 
@@ -11,18 +12,19 @@ use std::rc::Rc;
 use ringway_proto::{Body, Field, Known, Method, NormalPath, TargetForm, host_of};
 
 use crate::exchange::{
-    BodyReader, Encoding, Exchange, Forwarding, HeaderEdits, Hop, Pump, Refusal, client_address, max_forwards,
-    write_hop, write_request_head,
+    BodyReader, Encoding, Exchange, Forwarding, Hop, Pump, Refusal, client_address, max_forwards, write_hop,
+    write_request_head,
 };
-use crate::filter::RequestEdit;
 use crate::net::Stream;
-use crate::plan::{ActionPlan, InForce, ListenerPlan, RoutePlan};
-use crate::route::{FieldSource, Missed, Query};
+use crate::plan::{ActionPlan, InForce, ListenerPlan};
+use crate::route::{FieldSource, Missed, Query, RouteId};
 use crate::shard::{Adopted, Shard, Stage};
 use crate::upstream::{Endpoint, Origin};
 
 pub use client::{After, Connection, Listening};
 pub use reply::refuse;
+
+use filters::Filtered;
 
 /// The methods that routes can take, for `Allow`.
 const METHODS: &str = "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS";
@@ -72,10 +74,11 @@ pub async fn handle(serving: &Serving<'_>, x: &mut Exchange) -> After {
             Err(refusal) => refuse(serving, x, refusal).await,
         };
     }
-    let rule = match choose(serving, x) {
-        Ok(rule) => rule,
+    let id = match choose(serving, x) {
+        Ok(id) => id,
         Err(refusal) => return refuse(serving, x, refusal).await,
     };
+    let rule = &serving.adopted.plan.routes[id as usize];
     let host = host_of(x.request.authority.of(x.request_bytes.bytes()));
     let in_force = serving.adopted.plan.in_force(rule, serving.listener_index, host);
     let body_max = in_force.setting(|of| of.body_bytes_max).unwrap_or(serving.listener.config.body_bytes_max);
@@ -84,28 +87,24 @@ pub async fn handle(serving: &Serving<'_>, x: &mut Exchange) -> After {
     {
         return refuse(serving, x, Refusal::body_too_large(body_max)).await;
     }
-    let mut edit = RequestEdit { headers: HeaderEdits::default(), path: &x.path.bytes, stripped: 0 };
-    for filter in in_force.filters() {
-        filter.on_request(&mut edit);
-    }
-    let mut answer_edits = HeaderEdits::default();
-    for filter in in_force.filters().rev() {
-        filter.on_answer(&mut answer_edits);
-    }
+    let filtered = match filters::run(serving, x, id, in_force).await {
+        Ok(filtered) => filtered,
+        Err((refusal, edits)) => return reply::refuse_edited(serving, x, refusal, &edits).await,
+    };
+    let answer_edits = &filtered.answer;
     match &rule.action {
-        ActionPlan::Respond(answer) => reply::fixed(serving, x, answer, &answer_edits).await,
-        ActionPlan::Redirect(redirect) => reply::redirect(serving, x, redirect, &answer_edits).await,
+        ActionPlan::Respond(answer) => reply::fixed(serving, x, answer, answer_edits).await,
+        ActionPlan::Redirect(redirect) => reply::redirect(serving, x, redirect, answer_edits).await,
         ActionPlan::Forward(cluster) => {
             x.record.cluster = Some(*cluster);
             let origin = origin(serving, in_force, *cluster);
             let mut upload = upload(serving, *cluster, x, body_max);
-            let (edits, stripped) = (&edit.headers, edit.stripped);
             let head = |out: &mut Vec<u8>, x: &Exchange, endpoint: &Endpoint| {
-                write_head(out, x, serving, origin.plan.host_for(&endpoint.label), edits, stripped);
+                write_head(out, x, serving, origin.plan.host_for(&endpoint.label), &filtered);
             };
             x.body_taken = true;
             match origin.open(serving.client, x, &mut upload, head).await {
-                Ok(lease) => relay::answer(serving, x, &origin, lease, &mut upload, &answer_edits).await,
+                Ok(lease) => relay::answer(serving, x, &origin, lease, &mut upload, answer_edits).await,
                 Err(refusal) => refuse(serving, x, refusal).await,
             }
         }
@@ -125,7 +124,7 @@ fn own_business(x: &Exchange) -> Option<Result<(), Refusal>> {
 }
 
 /// Finds the route; an ambiguous path must lead to one route in every reading.
-fn choose<'a>(serving: &Serving<'a>, x: &mut Exchange) -> Result<&'a RoutePlan, Refusal> {
+fn choose(serving: &Serving<'_>, x: &mut Exchange) -> Result<RouteId, Refusal> {
     let bytes = x.request_bytes.bytes();
     x.path.set(x.request.target.path.of(bytes))?;
     let query = Query {
@@ -143,7 +142,7 @@ fn choose<'a>(serving: &Serving<'a>, x: &mut Exchange) -> Result<&'a RoutePlan, 
     };
     let id = found.map_err(refuse_missed)?;
     x.record.route = Some(id);
-    Ok(&serving.adopted.plan.routes[id as usize])
+    Ok(id)
 }
 
 fn refuse_missed(missed: Missed) -> Refusal {
@@ -181,14 +180,7 @@ fn upload(serving: &Serving<'_>, cluster: usize, x: &Exchange, bytes_max: u64) -
     Pump::new(BodyReader::new(x.request.body), encoding, recv_timeout, send_timeout).limited(bytes_max)
 }
 
-fn write_head(
-    out: &mut Vec<u8>,
-    x: &Exchange,
-    serving: &Serving<'_>,
-    host: Option<&str>,
-    edits: &HeaderEdits<'_>,
-    stripped: usize,
-) {
+fn write_head(out: &mut Vec<u8>, x: &Exchange, serving: &Serving<'_>, host: Option<&str>, filtered: &Filtered<'_>) {
     let bytes = x.request_bytes.bytes();
     let authority = x.request.authority.of(bytes);
     let trusted = serving.listener.trusts(serving.connection.peer.ip());
@@ -204,14 +196,15 @@ fn write_head(
     let client = client_of(serving, x);
     let forwarded = |out: &mut Vec<u8>| write_hop(out, &x.request, bytes, &hop, client);
     let say = Forwarding {
-        path: &x.path.bytes[stripped..],
+        path: x.rewritten.path().unwrap_or(&x.path.bytes[filtered.stripped..]),
+        query: x.rewritten.query().unwrap_or_else(|| x.request.target.query.map(|query| query.of(bytes))),
         host: host.map_or(authority, str::as_bytes),
         via: serving.listener.config.via.as_bytes(),
         forwarded: &forwarded,
         drop_forwarding: !trusted,
-        stripped: &x.path.bytes[..stripped],
+        stripped: &x.path.bytes[..filtered.stripped],
         request_id: x.id.as_bytes(),
-        edits,
+        edits: &filtered.request,
     };
     write_request_head(out, &x.request, bytes, &say);
 }

@@ -16,6 +16,16 @@ const UNWANTED_BODY_BYTES_MAX: u64 = 64 * 1024;
 
 /// Sends an error as `application/problem+json` (RFC 9457). The reason stays in the log.
 pub async fn refuse(serving: &Serving<'_>, x: &mut Exchange, refusal: Refusal) -> After {
+    refuse_edited(serving, x, refusal, &HeaderEdits::default()).await
+}
+
+/// [`refuse`], for a filter that answers: those that the request has passed have their say.
+pub async fn refuse_edited(
+    serving: &Serving<'_>,
+    x: &mut Exchange,
+    refusal: Refusal,
+    edits: &HeaderEdits<'_>,
+) -> After {
     let Refusal { flag, status, code, reason: why, close, allow } = refusal;
     let silent = flag == Flag::ClientGone;
     x.record.blame(flag, why);
@@ -33,7 +43,7 @@ pub async fn refuse(serving: &Serving<'_>, x: &mut Exchange, refusal: Refusal) -
     write_problem(&mut body, status, code, x.id.as_str());
     write_field(&mut out, b"X-Request-ID", x.id.as_bytes());
     write_length(&mut out, body.len());
-    let after = send(serving, x, out, &body, &HeaderEdits::default(), close).await;
+    let after = send(serving, x, out, &body, edits, close).await;
     serving.shard.net.buffers().give_back(body);
     after
 }

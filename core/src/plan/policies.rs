@@ -7,8 +7,8 @@ use std::sync::Arc;
 use ringway_config::snapshot::{Settings, Snapshot};
 use ringway_config::{Fault, Level, outer_policies};
 
-use crate::filter::{self, Filter};
-use crate::route::HostMap;
+use crate::filter::{self, Filter, Needs, Numbers};
+use crate::route::{HostMap, RouteId, RouteTable};
 
 /// Places of the table below: kinds of routes (by what they leave out) x kinds of listeners x kinds of hosts.
 const PLACES_MAX: usize = 1 << 22;
@@ -54,9 +54,10 @@ pub(super) struct Outers<'a> {
 }
 
 /// Builds every policy's filters, used or not.
-pub(super) fn build(snapshot: &Snapshot, faults: &mut Vec<Fault>) -> Vec<Built> {
+pub(super) fn build(snapshot: &Snapshot, numbers: &mut Numbers, faults: &mut Vec<Fault>) -> Vec<Built> {
     let built = snapshot.policies.iter().map(|policy| {
-        let filters = policy.filters.iter().map(filter::build).filter_map(|filter| keep(filter, faults));
+        let filters = policy.filters.iter().map(|config| filter::build(config, numbers));
+        let filters = filters.filter_map(|filter| keep(filter, faults));
         Built { filters: filters.map(Arc::from).collect(), settings: policy.settings.clone() }
     });
     built.collect()
@@ -154,6 +155,44 @@ impl<'a> Outers<'a> {
 
     pub(super) fn finish(self) -> OuterPolicies {
         self.table
+    }
+}
+
+/// What a route's filters ask of it and it does not have.
+pub(super) fn unmet(inner: &Chain, table: &RouteTable, id: RouteId, faults: &mut Vec<Fault>) {
+    for needs in inner.filters.iter().filter_map(|filter| filter.needs()) {
+        let route = table.name(id);
+        for param in needs.params.iter().filter(|param| !table.param_names(id).iter().any(|known| **known == ***param))
+        {
+            let fault = Fault::new(format!("the path of route {route:?} has no {{{param}}}")).at(needs.place.clone());
+            faults.push(match table.param_names(id) {
+                [] => fault,
+                names => fault.cure(format!("it has {}", names.join(", "))),
+            });
+        }
+        if needs.prefix && table.prefix_segments(id).is_none() {
+            let fault = Fault::new(format!("route {route:?} has no path_prefix to replace")).at(needs.place.clone());
+            faults.push(fault.cure("write rewrite = { to = ... } for a whole path"));
+        }
+    }
+}
+
+impl OuterPolicies {
+    /// What its filters ask of routes: they serve many, which have different params.
+    pub(super) fn unmet(&self, faults: &mut Vec<Fault>) {
+        let all = self.chains.iter().flat_map(|chain| &chain.filters).filter_map(|filter| filter.needs());
+        let mut seen: HashSet<&str> = HashSet::new();
+        for Needs { place, params, prefix } in all.filter(|needs| needs.prefix || !needs.params.is_empty()) {
+            if !seen.insert(place) {
+                continue;
+            }
+            let what = match prefix {
+                true => "the route's path_prefix".to_owned(),
+                false => format!("{{{}}}", params.join("}, {")),
+            };
+            let fault = Fault::new(format!("a policy of a listener or a host cannot use {what}")).at(place.clone());
+            faults.push(fault.cure("routes differ in it: name the policy on a group or on the routes"));
+        }
     }
 }
 

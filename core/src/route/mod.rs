@@ -152,6 +152,12 @@ impl RouteTable {
         &self.rules[route as usize].pattern.params
     }
 
+    /// Segments of the route's `path_prefix`; `None` if it has none of its own, but a whole path.
+    pub fn prefix_segments(&self, route: RouteId) -> Option<usize> {
+        let pattern = &self.rules[route as usize].pattern;
+        (pattern.end == pattern::End::Open && !pattern.captures_rest).then_some(pattern.steps.len())
+    }
+
     /// Tree nodes that this request touches: what the bound on visits is tested by.
     pub fn visits(&self, query: &Query<'_>) -> u32 {
         walk::Walk::new(self, query).run().visits

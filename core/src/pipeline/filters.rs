@@ -1,0 +1,107 @@
+//! A request on its way through its filters: they pass it on, hold it for a while, or answer it themselves.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use super::{Fields, Serving};
+use crate::exchange::{Exchange, HeaderEdits, Refusal};
+use crate::filter::{Matched, RequestEdit, Verdict};
+use crate::observe::Flag;
+use crate::plan::InForce;
+use crate::route::RouteId;
+
+/// What the filters made of a request.
+pub struct Filtered<'p> {
+    pub request: HeaderEdits<'p>,
+    pub answer: HeaderEdits<'p>,
+    /// Bytes of the path that the origin does not see.
+    pub stripped: usize,
+}
+
+/// Runs the filters of the exchange's route; `Err`: one of them answers, and what those that ran do to the answer.
+pub async fn run<'p>(
+    serving: &Serving<'p>,
+    x: &mut Exchange,
+    route: RouteId,
+    in_force: InForce<'p>,
+) -> Result<Filtered<'p>, (Refusal, HeaderEdits<'p>)> {
+    let mut done = Filtered { request: HeaderEdits::default(), answer: HeaderEdits::default(), stripped: 0 };
+    let mut at = 0;
+    loop {
+        match run_some(serving, x, route, in_force, &mut done, &mut at) {
+            Verdict::Pass => {
+                edit_answer(in_force, at, &mut done.answer);
+                return Ok(done);
+            }
+            Verdict::Reply(refusal) => {
+                edit_answer(in_force, at, &mut done.answer);
+                return Err((*refusal, done.answer));
+            }
+            Verdict::Wait(time) => {
+                if hold(serving, time).await == Held::Gone {
+                    let gone = Refusal::new(Flag::ClientGone, "the client reset while a filter held its request");
+                    return Err((gone, HeaderEdits::default()));
+                }
+            }
+        }
+    }
+}
+
+/// Runs filters from number `at` on until one does not just pass the request on; `at` is then behind it.
+fn run_some<'p>(
+    serving: &Serving<'p>,
+    x: &mut Exchange,
+    route: RouteId,
+    in_force: InForce<'p>,
+    done: &mut Filtered<'p>,
+    at: &mut usize,
+) -> Verdict {
+    if in_force.filter(*at).is_none() {
+        return Verdict::Pass;
+    }
+    let bytes = x.request_bytes.bytes();
+    let mut edit = RequestEdit {
+        headers: std::mem::take(&mut done.request),
+        path: &x.path.bytes,
+        stripped: done.stripped,
+        query: x.request.target.query.map(|query| query.of(bytes)),
+        fields: &Fields { fields: &x.request.fields, bytes },
+        rewritten: &mut x.rewritten,
+        matched: Matched { table: &serving.adopted.plan.table, route, captures: &x.captures },
+        state: &serving.adopted.filters,
+    };
+    let mut verdict = Verdict::Pass;
+    while let (Verdict::Pass, Some(filter)) = (&verdict, in_force.filter(*at)) {
+        verdict = filter.on_request(&mut edit);
+        *at += 1;
+    }
+    done.stripped = edit.stripped;
+    done.request = edit.headers;
+    verdict
+}
+
+/// The first `count` filters, the innermost first.
+fn edit_answer<'p>(in_force: InForce<'p>, count: usize, edits: &mut HeaderEdits<'p>) {
+    for filter in (0..count).rev().filter_map(|at| in_force.filter(at)) {
+        filter.on_answer(edits);
+    }
+}
+
+#[derive(PartialEq)]
+enum Held {
+    Over,
+    /// The client reset meanwhile.
+    Gone,
+}
+
+async fn hold(serving: &Serving<'_>, time: Duration) -> Held {
+    let mut sleep = pin!(serving.shard.net.sleep(time));
+    poll_fn(|cx| match (serving.client.poll_reset(cx), sleep.as_mut().poll(cx)) {
+        (_, Poll::Ready(())) => Poll::Ready(Held::Over),
+        (Poll::Ready(_), Poll::Pending) => Poll::Ready(Held::Gone),
+        (Poll::Pending, Poll::Pending) => Poll::Pending,
+    })
+    .await
+}
