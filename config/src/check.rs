@@ -1,6 +1,7 @@
 //! From a document to a snapshot: what must fit together, and every name turned into what it names.
 //! Each value alone was already checked when it was read.
 
+mod apis;
 mod policies;
 mod routes;
 
@@ -40,6 +41,7 @@ pub(crate) fn snapshot(document: Document, problems: &mut Problems) -> Option<Sn
         policies,
         hosts,
         groups,
+        apis,
         routes,
     } = document;
     let telemetry = Telemetry { bind: telemetry.0.bind.0 };
@@ -61,10 +63,12 @@ pub(crate) fn snapshot(document: Document, problems: &mut Problems) -> Option<Sn
         clusters.0.into_iter().map(|(name, Table(keys))| check_cluster(name, keys, problems)).collect();
     check_binds(&process.telemetry, &listeners, problems);
     check_present(&listeners, routes.0.is_empty(), problems);
-    let routes = routes::check(routes.0, &listeners, &clusters, &shared, problems)?;
+    let apis = apis::check(apis.0, problems);
+    let routes = routes::check(routes.0, &listeners, &clusters, &shared, &apis, problems)?;
+    apis::warn_unused(&apis, &routes, problems);
     shared.warn_unused(&routes, &listeners, problems);
     let policies::Checked { policies, hosts, groups, known: _ } = shared;
-    Some(Snapshot { process, listeners, clusters, policies, hosts, groups, routes })
+    Some(Snapshot { process, listeners, clusters, policies, apis, hosts, groups, routes })
 }
 
 fn check_cores(cores: Cores, problems: &mut Problems) -> snapshot::Cores {

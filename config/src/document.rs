@@ -3,6 +3,7 @@
 
 use toml::de::DeValue;
 
+use crate::api::Api;
 use crate::bounded::{Int, KIB, PowerOfTwo, Size, TIB, Time};
 use crate::cores::Cores;
 use crate::decode::{ByHost, Decode, List, Name, Named, OneOrMore, Table, Word, choice, document, wrong_type};
@@ -24,6 +25,7 @@ const ENDPOINTS_MAX: usize = 10_000;
 const ROUTES_MAX: usize = 100_000;
 const POLICIES_MAX: usize = 10_000;
 const GROUPS_MAX: usize = 10_000;
+const APIS_MAX: usize = 10_000;
 const HOSTS_MAX: usize = 1000;
 const METHODS_MAX: usize = 32;
 const CONDITIONS_MAX: usize = 32;
@@ -66,6 +68,8 @@ document! {
         hosts: ByHost<Table<HostEntry>, HOSTS_MAX> = {};
         /// What the routes of a group have in common.
         groups: Named<Table<Group>, GROUPS_MAX> = {};
+        /// APIs in several versions, which routes name.
+        apis: Named<Table<Api>, APIS_MAX> = {};
         /// Which request goes where.
         routes: List<Table<Route>, ROUTES_MAX> = [];
     }
@@ -237,7 +241,8 @@ document! {
         hosts: Option<List<HostPattern, HOSTS_MAX>>;
         /// The whole path, decoded: "/users/{id}"; a last "{*rest}" takes whatever follows.
         path: Option<ExactPath>;
-        /// A path and all below it, at segment borders; not with `path`. Without either, "/": everything.
+        /// A path and all below it, at segment borders; not with `path`. Without either, "/": everything. `{version}` may
+        /// stand for the version of an API by path.
         path_prefix: Option<PathPrefix>;
         /// Upper case; empty is any. GET takes HEAD too.
         methods: List<Method, METHODS_MAX> = [];
@@ -245,6 +250,10 @@ document! {
         headers: List<Table<Condition>, CONDITIONS_MAX> = [];
         /// Higher first, before any other rule of order.
         priority: Int<-1000000, 1000000> = 0;
+        /// The API it is a part of; with `version`.
+        api: Option<String>;
+        /// The version of `api` that it serves.
+        version: Option<String>;
         /// The group it belongs to, whose policies it has.
         group: Option<String>;
         /// Run after those of listener, host and group, before `filters`.

@@ -2,6 +2,7 @@
 //! Opens no socket, resolves no name, knows no filter: a filter's own table stays unread until the dry run.
 #![forbid(unsafe_code)]
 
+mod api;
 mod bounded;
 mod check;
 mod cores;

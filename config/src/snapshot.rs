@@ -17,6 +17,8 @@ pub struct Snapshot {
     pub clusters: Vec<Cluster>,
     /// Sorted by name; whoever names them does so by index.
     pub policies: Vec<Policy>,
+    /// Sorted by name; routes refer to them by index.
+    pub apis: Vec<Api>,
     /// In the order the operator wrote them.
     pub hosts: Vec<HostEntry>,
     /// Sorted by name.
@@ -275,6 +277,8 @@ pub struct Route {
     /// In the order they run; the table under each name is the filter's own, built in the dry run.
     pub filters: Vec<FilterConfig>,
     pub action: Action,
+    /// Its path and its headers say so already.
+    pub api: Option<ApiUse>,
     /// Index into [`Snapshot::groups`].
     pub group: Option<usize>,
     /// Indices into [`Snapshot::policies`].
@@ -291,6 +295,51 @@ pub struct Route {
 pub struct Settings {
     pub body_bytes_max: Option<u64>,
     pub total_timeout: Option<Duration>,
+}
+
+/// An API in several versions.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Api {
+    pub name: String,
+    pub by: VersionBy,
+    /// Index into `versions`.
+    pub default: Option<usize>,
+    /// Sorted by name.
+    pub versions: Vec<Version>,
+}
+
+/// How a request says which version it wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VersionBy {
+    Path,
+    /// Lower case.
+    Header(String),
+    Query(String),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Version {
+    pub name: String,
+    /// RFC 9745.
+    pub deprecated_unix_s: Option<u64>,
+    /// RFC 8594.
+    pub sunset_unix_s: Option<u64>,
+    pub link: Option<String>,
+    pub after_sunset: AfterSunset,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AfterSunset {
+    Serve,
+    /// 410.
+    Gone,
+}
+
+/// The version of an API that a route serves, as indices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ApiUse {
+    pub api: usize,
+    pub version: usize,
 }
 
 /// Filters and settings with a name.
@@ -354,7 +403,7 @@ pub enum Segment {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeaderCondition {
-    /// Lower case.
+    /// Lower case; `?name` is the query parameter `name`, by which an API chooses its version.
     pub name: String,
     pub is: HeaderTest,
 }
@@ -364,6 +413,8 @@ pub enum HeaderTest {
     Present,
     Absent,
     Equals(String),
+    /// Of the default version of an API.
+    EqualsOrAbsent(String),
     Prefix(String),
     Suffix(String),
     Contains(String),

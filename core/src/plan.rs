@@ -1,6 +1,7 @@
 //! A snapshot compiled for serving: flat, immutable, built on the control thread, read by every core. Holds no state
 //! of any core (`shard`) and no text of the document.
 
+mod apis;
 mod policies;
 
 use std::net::{IpAddr, SocketAddr};
@@ -8,7 +9,7 @@ use std::sync::Arc;
 
 use ringway_config::Fault;
 use ringway_config::snapshot::{
-    Action, Cidr, Cluster, EndpointAddress, Listener, Redirect, Respond, Settings, Snapshot,
+    Action, ApiUse, Cidr, Cluster, EndpointAddress, Listener, Redirect, Respond, Settings, Snapshot,
 };
 use ringway_proto::{HeadLimits, reason, write_decimal, write_field, write_status_line};
 
@@ -20,6 +21,7 @@ use crate::sockets::NewSockets;
 use crate::upstream::{ClusterPlan, EndpointPlan};
 use policies::Outers;
 
+pub use apis::{ApiPlan, Apis, VersionPlan};
 pub use policies::{Chain, OuterPolicies};
 
 /// Everything a core needs to serve.
@@ -33,6 +35,7 @@ pub struct Plan {
     pub routes: Vec<RoutePlan>,
     /// `None` if no listener and no host has a policy.
     pub outer: Option<OuterPolicies>,
+    pub apis: Apis,
     /// Of what its filters keep on each core.
     pub numbers: Numbers,
     /// By route id, for the meters.
@@ -50,7 +53,9 @@ pub struct ListenerPlan {
 
 pub struct RoutePlan {
     pub name: String,
-    /// The policies of its group, its own, and its own filters.
+    /// The version of an API that it serves.
+    pub api: Option<ApiUse>,
+    /// What its version says, the policies of its group, its own, and its own filters.
     pub inner: Chain,
     /// Its row in [`Plan::outer`].
     row: u32,
@@ -95,6 +100,7 @@ impl Plan {
         let table = RouteTable::build(snapshot).map_err(|error| faults.push(route_fault(&error)));
         let mut routes = Vec::with_capacity(snapshot.routes.len());
         let mut labels = Vec::with_capacity(snapshot.routes.len());
+        let apis = Apis::new(snapshot);
         let mut numbers = Numbers::default();
         let built = policies::build(snapshot, &mut numbers, &mut faults);
         let mut outers = Outers::new(snapshot, &built);
@@ -103,18 +109,23 @@ impl Plan {
             let own = own.filter_map(|filter| policies::keep(filter, &mut faults)).map(Arc::from).collect();
             let named: Vec<usize> = snapshot.inner_policies(route).into_iter().map(|(_, policy)| policy).collect();
             let row = outers.as_mut().map(|outers| outers.row(snapshot, id));
-            let inner = Chain::new(&built, named.into_iter(), own, route.settings.clone());
+            let inner = Chain::new(apis.notice(route.api), &built, named.into_iter(), own, route.settings.clone());
             if let Ok(table) = &table {
                 policies::unmet(&inner, table, id as u32, &mut faults);
             }
             routes.push(RoutePlan {
                 name: route.name.clone(),
+                api: route.api,
                 inner,
                 row: row.and_then(|row| policies::keep(row, &mut faults)).unwrap_or(0),
                 action: action(&route.action),
             });
             if let Ok(table) = &table {
-                labels.push(RouteLabel { name: route.name.as_str().into(), pattern: table.label(id as u32).into() });
+                labels.push(RouteLabel {
+                    name: route.name.as_str().into(),
+                    pattern: table.label(id as u32).into(),
+                    api: route.api.map(|of| apis.names(of)).map(|(api, version)| (api.clone(), version.clone())),
+                });
             }
         }
         let outer = outers.map(Outers::finish);
@@ -128,6 +139,7 @@ impl Plan {
                 routes,
                 outer,
                 numbers,
+                apis,
                 labels: labels.into(),
                 sockets: NewSockets::default(),
             }),

@@ -189,6 +189,11 @@ impl Shard {
         write(&date.text)
     }
 
+    /// The wall clock in seconds since 1970.
+    pub fn unix_s(&self) -> u64 {
+        self.wall_time(self.net.reaped_at()).duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+    }
+
     /// The wall clock at `moment`, a recent one.
     pub fn wall_time(&self, moment: Instant) -> SystemTime {
         let (mut wall, mut at) = self.wall.get();

@@ -50,6 +50,7 @@ fn main() {
             rewritten: &mut rewritten,
             matched: Matched { table: &table, route: 0, captures: &captures },
             state: &state,
+            unix_s: &|| 0,
         };
         let passed = filters.iter().all(|filter| matches!(filter.on_request(black_box(&mut request)), Verdict::Pass));
         (passed, request.stripped)

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::apis;
 use super::policies::Checked;
 use crate::bounded::MIB;
 use crate::decode::Table;
@@ -11,7 +12,7 @@ use crate::path::{REDIRECT_WORDS, check_redirect};
 use crate::place::Place;
 use crate::problem::{Fault, Problems, quoted};
 use crate::snapshot::{
-    Action, Cluster, HeaderCondition, HeaderTest, HostPattern, Listener, PathPattern, Redirect, Respond, Route,
+    Action, Api, Cluster, HeaderCondition, HeaderTest, HostPattern, Listener, PathPattern, Redirect, Respond, Route,
     Segment, Settings,
 };
 use crate::units::size_text;
@@ -25,6 +26,8 @@ struct Names<'a> {
     clusters: HashMap<&'a str, usize>,
     /// Same order as the snapshot's.
     cluster_list: Vec<&'a str>,
+    shared: &'a Checked,
+    apis: &'a [Api],
 }
 
 /// `None` if a route could not be built.
@@ -33,6 +36,7 @@ pub(super) fn check(
     listeners: &[Listener],
     clusters: &[Cluster],
     shared: &Checked,
+    apis: &[Api],
     problems: &mut Problems,
 ) -> Option<Vec<Route>> {
     let cluster_list: Vec<&str> = clusters.iter().map(|cluster| cluster.name.as_str()).collect();
@@ -40,11 +44,13 @@ pub(super) fn check(
         listeners: listeners.iter().map(|listener| listener.name.as_str()).collect(),
         clusters: cluster_list.iter().enumerate().map(|(index, name)| (*name, index)).collect(),
         cluster_list,
+        shared,
+        apis,
     };
     let root = Place::ROOT.key("routes");
     let checked = routes.into_iter().enumerate();
     let checked: Vec<Option<Route>> =
-        checked.map(|(index, Table(keys))| check_route(keys, &names, shared, &root.index(index), problems)).collect();
+        checked.map(|(index, Table(keys))| check_route(keys, &names, &root.index(index), problems)).collect();
     let routes = checked.into_iter().collect::<Option<Vec<Route>>>()?;
     check_names(&routes, problems);
     check_twins(&routes, problems);
@@ -52,15 +58,10 @@ pub(super) fn check(
     Some(routes)
 }
 
-fn check_route(
-    keys: document::Route,
-    names: &Names<'_>,
-    shared: &Checked,
-    place: &Place<'_>,
-    problems: &mut Problems,
-) -> Option<Route> {
+fn check_route(keys: document::Route, names: &Names<'_>, place: &Place<'_>, problems: &mut Problems) -> Option<Route> {
+    let Names { shared, apis, .. } = *names;
     let hosts = check_hosts(keys.host, keys.hosts.map(|list| list.0), place, problems);
-    let path = match (keys.path, keys.path_prefix) {
+    let mut path = match (keys.path, keys.path_prefix) {
         (Some(path), None) => path.0,
         (None, Some(prefix)) => prefix.0,
         (None, None) => PathPattern::Prefix(Vec::new()),
@@ -84,6 +85,9 @@ fn check_route(
     let headers: Vec<Option<HeaderCondition>> = (keys.headers.0.into_iter().enumerate())
         .map(|(index, Table(keys))| check_condition(keys, &conditions.index(index), problems))
         .collect();
+    let mut headers = headers.into_iter().collect::<Option<Vec<_>>>()?;
+    let api = apis::Named { api: keys.api, version: keys.version }.resolve(apis, place, problems);
+    apis::apply(api, apis, &mut path, &mut headers, place, problems);
     let actions = Actions { cluster: keys.cluster, redirect: keys.redirect, respond: keys.respond };
     let action = actions.check(&path, names, place, problems);
     Some(Route {
@@ -92,10 +96,11 @@ fn check_route(
         hosts,
         path,
         methods,
-        headers: headers.into_iter().collect::<Option<_>>()?,
+        headers,
         priority: keys.priority.i32(),
         filters: keys.filters.0,
         action: action?,
+        api,
         group: keys.group.and_then(|name| shared.group(&name, &place.key("group"), problems)),
         policies: shared.known.resolve(&keys.policies, &place.key("policies"), problems),
         without: shared.known.resolve(&keys.without, &place.key("without"), problems),

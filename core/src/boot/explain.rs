@@ -13,7 +13,7 @@ use ringway_proto::NormalPath;
 use super::cli::print_problems;
 use crate::control::document::{Document, NoNames};
 use crate::plan::Plan;
-use crate::route::{Captures, FieldSource, Missed, Query, RouteId};
+use crate::route::{Captures, FieldSource, Missed, Query, RouteId, any_parameter};
 
 const NO_ROUTE: u8 = 1;
 
@@ -30,6 +30,7 @@ pub struct Url {
     /// Without port; empty for a path alone.
     host: String,
     path: String,
+    query: Option<String>,
 }
 
 /// For the command line.
@@ -49,9 +50,10 @@ pub fn parse_url(text: &str) -> Result<Url, String> {
     if authority.is_empty() && !text.starts_with('/') {
         return Err(wrong());
     }
-    let path = rest.split(['?', '#']).next().unwrap_or_default();
+    let rest = rest.split('#').next().unwrap_or_default();
+    let (path, query) = rest.split_once('?').map_or((rest, None), |(path, query)| (path, Some(query.to_owned())));
     let host = String::from_utf8_lossy(ringway_proto::host_of(authority.as_bytes())).into_owned();
-    Ok(Url { host, path: if path.is_empty() { "/".to_owned() } else { path.to_owned() } })
+    Ok(Url { host, path: if path.is_empty() { "/".to_owned() } else { path.to_owned() }, query })
 }
 
 /// For the command line.
@@ -75,11 +77,14 @@ pub fn parse_header(text: &str) -> Result<(String, String), String> {
     Ok((parse_method(name.trim())?.to_ascii_lowercase(), value.trim().to_owned()))
 }
 
-struct Fields<'a>(&'a [(String, String)]);
+struct Fields<'a>(&'a Asked);
 
 impl FieldSource for Fields<'_> {
     fn any(&self, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
-        self.0.iter().any(|(have, value)| have == name && test(value.as_bytes()))
+        if let Some(parameter) = name.strip_prefix('?') {
+            return any_parameter(self.0.url.query.as_deref().map(str::as_bytes), parameter, test);
+        }
+        self.0.headers.iter().any(|(have, value)| have == name && test(value.as_bytes()))
     }
 }
 
@@ -116,7 +121,7 @@ fn answer(document: &Document, plan: &Plan, asked: &Asked) -> Result<(String, bo
         host: ringway_proto::host_of(host.as_bytes()),
         path: &path.bytes,
         method: asked.method.as_bytes(),
-        fields: &Fields(&asked.headers),
+        fields: &Fields(asked),
     };
     let found = plan.table.find_all_readings(&query, path.readings(), &mut Captures::default());
     let mut out = String::new();
@@ -205,6 +210,10 @@ fn describe(out: &mut String, taken: &Taken<'_>) {
     let Taken { snapshot, plan, id, .. } = taken;
     let route = &snapshot.routes[*id as usize];
     let _ = writeln!(out, "takes route {:?} ({})", route.name, plan.table.label(*id));
+    if let Some(of) = route.api {
+        let api = &snapshot.apis[of.api];
+        let _ = writeln!(out, "  api      {}, version {}", api.name, api.versions[of.version].name);
+    }
     let policies = taken.policies();
     for (policy, whose) in &policies {
         for filter in &policy.filters {
@@ -304,6 +313,12 @@ mod tests {
             assert!(said.contains(part), "{part} is not in: {said}");
         }
         assert!(said.contains("\n  user (/users/{id}): path: "), "{said}");
+    }
+
+    #[test]
+    fn a_query_is_read_for_versions() {
+        assert_eq!(parse_url("/a?b=c#d").unwrap().query.as_deref(), Some("b=c"));
+        assert_eq!(parse_url("http://a/b").unwrap().query, None);
     }
 
     #[test]

@@ -20,12 +20,15 @@ pub struct Refusal {
     pub close: bool,
     /// Value of `Allow`, for a 405.
     pub allow: Option<Cow<'static, str>>,
+    /// The versions that an API has, as a JSON list: the member `versions`.
+    pub versions: Option<String>,
 }
 
 impl Refusal {
     /// With the status and the code that the flag stands for.
     pub fn new(flag: Flag, reason: impl Into<Cow<'static, str>>) -> Refusal {
-        Refusal { flag, status: flag.status(), code: flag.code(), reason: reason.into(), close: false, allow: None }
+        let (status, code) = (flag.status(), flag.code());
+        Refusal { flag, status, code, reason: reason.into(), close: false, allow: None, versions: None }
     }
 
     #[must_use]

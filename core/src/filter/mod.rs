@@ -9,6 +9,7 @@ mod rewrite;
 mod state;
 mod strip_prefix;
 mod template;
+mod version_notice;
 
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use crate::observe::Flag;
 use crate::route::{Captures, FieldSource, RouteId, RouteTable};
 
 pub use state::{FilterState, Numbers};
+pub use version_notice::VersionNotice;
 
 /// What a filter may do. Compiled once on the control thread, shared read-only by every core.
 pub trait Filter: Send + Sync {
@@ -67,6 +69,8 @@ pub struct RequestEdit<'p, 'r> {
     pub rewritten: &'r mut Rewritten,
     pub matched: Matched<'r>,
     pub state: &'r FilterState,
+    /// The wall clock, in seconds since 1970.
+    pub unix_s: &'r dyn Fn() -> u64,
 }
 
 /// The route and what it captured.

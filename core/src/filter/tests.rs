@@ -53,6 +53,7 @@ impl Passed {
             rewritten: &mut rewritten,
             matched: Matched { table: &table, route: id, captures: &captures },
             state: &FilterState::new(&numbers),
+            unix_s: &|| 0,
         };
         let refused = built.iter().find_map(|filter| match filter.on_request(&mut edit) {
             Verdict::Reply(refusal) => Some(refusal.code),

@@ -36,6 +36,8 @@ pub struct RouteLabel {
     pub name: Arc<str>,
     /// The path as configured, `{id}` and all; never a client's.
     pub pattern: Arc<str>,
+    /// The API that it is a part of, and which version of it.
+    pub api: Option<(Arc<str>, Arc<str>)>,
 }
 
 /// One finished request.

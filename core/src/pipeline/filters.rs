@@ -67,10 +67,11 @@ fn run_some<'p>(
         path: &x.path.bytes,
         stripped: done.stripped,
         query: x.request.target.query.map(|query| query.of(bytes)),
-        fields: &Fields { fields: &x.request.fields, bytes },
+        fields: &Fields::of(&x.request, bytes),
         rewritten: &mut x.rewritten,
         matched: Matched { table: &serving.adopted.plan.table, route, captures: &x.captures },
         state: &serving.adopted.filters,
+        unix_s: &|| serving.shard.unix_s(),
     };
     let mut verdict = Verdict::Pass;
     while let (Verdict::Pass, Some(filter)) = (&verdict, in_force.filter(*at)) {

@@ -4,12 +4,13 @@ mod client;
 mod filters;
 mod relay;
 mod reply;
+mod versions;
 
 use std::io;
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use ringway_proto::{Body, Field, Known, Method, NormalPath, TargetForm, host_of};
+use ringway_proto::{Body, Field, Known, Method, NormalPath, RequestHead, TargetForm, host_of};
 
 use crate::exchange::{
     BodyReader, Encoding, Exchange, Forwarding, Hop, Pump, Refusal, client_address, max_forwards, write_hop,
@@ -17,7 +18,7 @@ use crate::exchange::{
 };
 use crate::net::Stream;
 use crate::plan::{ActionPlan, InForce, ListenerPlan};
-use crate::route::{FieldSource, Missed, Query, RouteId};
+use crate::route::{FieldSource, Missed, Query, RouteId, any_parameter};
 use crate::shard::{Adopted, Shard, Stage};
 use crate::upstream::{Endpoint, Origin};
 
@@ -132,7 +133,7 @@ fn choose(serving: &Serving<'_>, x: &mut Exchange) -> Result<RouteId, Refusal> {
         host: host_of(x.request.authority.of(bytes)),
         path: &x.path.bytes,
         method: x.request.method_span.of(bytes),
-        fields: &Fields { fields: &x.request.fields, bytes },
+        fields: &Fields::of(&x.request, bytes),
     };
     let table = &serving.adopted.plan.table;
     let found = if x.path.ambiguous {
@@ -140,7 +141,11 @@ fn choose(serving: &Serving<'_>, x: &mut Exchange) -> Result<RouteId, Refusal> {
     } else {
         table.find(&query, &mut x.captures)
     };
-    let id = found.map_err(refuse_missed)?;
+    let id = found.map_err(|missed| {
+        let by_version =
+            (missed == Missed::Conditions).then(|| versions::refuse_unknown(&serving.adopted.plan, &query));
+        by_version.flatten().unwrap_or_else(|| refuse_missed(missed))
+    })?;
     x.record.route = Some(id);
     Ok(id)
 }
@@ -218,11 +223,21 @@ pub fn client_of(serving: &Serving<'_>, x: &Exchange) -> IpAddr {
 /// The request's fields, for route conditions.
 struct Fields<'a> {
     fields: &'a [Field],
+    query: Option<&'a [u8]>,
     bytes: &'a [u8],
+}
+
+impl<'a> Fields<'a> {
+    fn of(request: &'a RequestHead, bytes: &'a [u8]) -> Fields<'a> {
+        Fields { fields: &request.fields, query: request.target.query.map(|query| query.of(bytes)), bytes }
+    }
 }
 
 impl FieldSource for Fields<'_> {
     fn any(&self, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        if let Some(parameter) = name.strip_prefix('?') {
+            return any_parameter(self.query, parameter, test);
+        }
         self.fields.iter().any(|field| {
             !field.twin
                 && field.known != Known::Connection

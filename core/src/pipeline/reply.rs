@@ -26,7 +26,7 @@ pub async fn refuse_edited(
     refusal: Refusal,
     edits: &HeaderEdits<'_>,
 ) -> After {
-    let Refusal { flag, status, code, reason: why, close, allow } = refusal;
+    let Refusal { flag, status, code, reason: why, close, allow, versions } = refusal;
     let silent = flag == Flag::ClientGone;
     x.record.blame(flag, why);
     x.record.status = if silent { 0 } else { status };
@@ -40,7 +40,7 @@ pub async fn refuse_edited(
         write_field(&mut out, b"Allow", allow.as_bytes());
     }
     let mut body = serving.shard.net.buffers().send_buffer();
-    write_problem(&mut body, status, code, x.id.as_str());
+    write_problem(&mut body, status, code, x.id.as_str(), versions.as_deref());
     write_field(&mut out, b"X-Request-ID", x.id.as_bytes());
     write_length(&mut out, body.len());
     let after = send(serving, x, out, &body, edits, close).await;
@@ -49,7 +49,7 @@ pub async fn refuse_edited(
 }
 
 /// Every member is ours or harmless: the title and the code are constants, an id has no character to escape.
-fn write_problem(out: &mut Vec<u8>, status: u16, code: &str, id: &str) {
+fn write_problem(out: &mut Vec<u8>, status: u16, code: &str, id: &str, versions: Option<&str>) {
     out.extend_from_slice(b"{\"type\":\"about:blank\",\"title\":\"");
     out.extend_from_slice(reason(status).as_bytes());
     out.extend_from_slice(b"\",\"status\":");
@@ -60,6 +60,10 @@ fn write_problem(out: &mut Vec<u8>, status: u16, code: &str, id: &str) {
         out.extend_from_slice(b"\":\"");
         out.extend_from_slice(value.as_bytes());
         out.push(b'"');
+    }
+    if let Some(versions) = versions {
+        out.extend_from_slice(b",\"versions\":");
+        out.extend_from_slice(versions.as_bytes());
     }
     out.extend_from_slice(b"}\n");
 }

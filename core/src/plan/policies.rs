@@ -69,8 +69,9 @@ pub(super) fn keep<T>(result: Result<T, Fault>, faults: &mut Vec<Fault>) -> Opti
 }
 
 impl Chain {
-    /// Of policies, outermost first, and of what stands inside of them all.
+    /// Of policies, outermost first, and of what stands inside of them all; `outside` of them perhaps another filter.
     pub(super) fn new(
+        outside: Option<Arc<dyn Filter>>,
         policies: &[Built],
         named: impl DoubleEndedIterator<Item = usize> + Clone,
         inside: Vec<Arc<dyn Filter>>,
@@ -78,7 +79,7 @@ impl Chain {
     ) -> Chain {
         let filters = named.clone().flat_map(|policy| policies[policy].filters.iter().cloned());
         let settings = named.rev().fold(settings, |inner, policy| inner.or(&policies[policy].settings));
-        Chain { filters: filters.chain(inside).collect(), settings }
+        Chain { filters: outside.into_iter().chain(filters).chain(inside).collect(), settings }
     }
 }
 
@@ -141,7 +142,7 @@ impl<'a> Outers<'a> {
                 let named: Vec<(Level, usize)> = outer_policies(listener, host, &left_out);
                 let named: Vec<usize> = named.into_iter().map(|(_, policy)| policy).collect();
                 let number = *self.chain_numbers.entry(named).or_insert_with_key(|named| {
-                    let chain = Chain::new(self.policies, named.iter().copied(), Vec::new(), Settings::default());
+                    let chain = Chain::new(None, self.policies, named.iter().copied(), Vec::new(), Settings::default());
                     self.table.chains.push(chain);
                     self.table.chains.len() as u32 - 1
                 });

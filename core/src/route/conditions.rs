@@ -151,6 +151,14 @@ fn holds(condition: &HeaderCondition, fields: &dyn FieldSource) -> bool {
         HeaderTest::Present => fields.any(name, &mut |_| true),
         HeaderTest::Absent => !fields.any(name, &mut |_| true),
         HeaderTest::Equals(text) => fields.any(name, &mut |value| value == text.as_bytes()),
+        HeaderTest::EqualsOrAbsent(text) => {
+            let mut is_there = false;
+            let equals = fields.any(name, &mut |value| {
+                is_there = true;
+                value == text.as_bytes()
+            });
+            equals || !is_there
+        }
         HeaderTest::Prefix(text) => fields.any(name, &mut |value| value.starts_with(text.as_bytes())),
         HeaderTest::Suffix(text) => fields.any(name, &mut |value| value.ends_with(text.as_bytes())),
         HeaderTest::Contains(text) => {

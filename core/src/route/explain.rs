@@ -181,6 +181,7 @@ fn say(condition: &HeaderCondition) -> String {
         HeaderTest::Present => format!("{name} is present"),
         HeaderTest::Absent => format!("{name} is absent"),
         HeaderTest::Equals(value) => format!("{name} is {}", text(value.as_bytes())),
+        HeaderTest::EqualsOrAbsent(value) => format!("{name} is {}, or absent", text(value.as_bytes())),
         HeaderTest::Prefix(value) => format!("{name} starts with {}", text(value.as_bytes())),
         HeaderTest::Suffix(value) => format!("{name} ends with {}", text(value.as_bytes())),
         HeaderTest::Contains(value) => format!("{name} contains {}", text(value.as_bytes())),

@@ -10,6 +10,7 @@ mod host_map;
 mod hosts;
 mod order;
 mod path;
+mod parameter;
 mod pattern;
 mod trees;
 mod walk;
@@ -22,6 +23,7 @@ pub use captures::Captures;
 pub use conditions::Allow;
 pub use explain::{Because, Mismatch, Verdict, Why};
 pub use host_map::HostMap;
+pub use parameter::any_parameter;
 
 use captures::Shape;
 use conditions::{Conditions, Methods};
@@ -48,7 +50,8 @@ pub struct Query<'a> {
 
 /// The request's header lines, wherever they are kept.
 pub trait FieldSource {
-    /// True as soon as `test` holds for one value of the header `name` (lower case), asked in the order of the lines.
+    /// True as soon as `test` holds for one value of the header `name` (lower case), asked in the order of the lines; of
+    /// the query parameter `name` for `?name`, its values decoded.
     fn any(&self, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool;
 }
 

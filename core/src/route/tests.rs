@@ -46,6 +46,7 @@ fn route(text: &str) -> Route {
             body: String::new(),
             headers: Vec::new(),
         }),
+        api: None,
         group: None,
         policies: Vec::new(),
         without: Vec::new(),

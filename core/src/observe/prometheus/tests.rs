@@ -102,7 +102,7 @@ const OK: Observation = Observation {
 };
 
 fn label(name: &str, pattern: &str) -> RouteLabel {
-    RouteLabel { name: name.into(), pattern: pattern.into() }
+    RouteLabel { name: name.into(), pattern: pattern.into(), api: None }
 }
 
 /// A core whose routes 0 and 1 share a pattern, and whose route 2 has a hostile name.

@@ -38,6 +38,9 @@ fn reference(routes: &[Route], request: &Request) -> Answer {
                     HeaderTest::Present => values.next().is_some(),
                     HeaderTest::Absent => values.next().is_none(),
                     HeaderTest::Equals(text) => values.any(|value| value == text),
+                    HeaderTest::EqualsOrAbsent(text) => {
+                        values.clone().next().is_none() || values.any(|value| value == text)
+                    }
                     HeaderTest::Prefix(text) => values.any(|value| value.starts_with(text)),
                     HeaderTest::Suffix(text) => values.any(|value| value.ends_with(text)),
                     HeaderTest::Contains(text) => values.any(|value| value.contains(text)),
