@@ -227,6 +227,11 @@ impl Shard {
     }
 }
 
+/// Another one on each core, in each process and with each plan.
+fn filter_seed(core: usize, generation: u64) -> u64 {
+    (core as u64) << 48 ^ generation << 32 ^ u64::from(std::process::id())
+}
+
 impl Adopted {
     fn new(plan: Arc<Plan>, before: Option<&Adopted>, core: usize, cores: usize, meters: &Rc<Meters>) -> Adopted {
         let clusters = plan.clusters.iter().map(|cluster| {
@@ -234,7 +239,7 @@ impl Adopted {
             ClusterState::adopt(cluster, same, core, cores, meters)
         });
         let clusters = clusters.collect();
-        Adopted { clusters, filters: FilterState::new(&plan.numbers), plan }
+        Adopted { clusters, filters: FilterState::new(&plan.numbers, filter_seed(core, plan.generation)), plan }
     }
 
     fn cluster_named(&self, name: &str) -> Option<&ClusterState> {

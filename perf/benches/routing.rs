@@ -86,5 +86,5 @@ fn filters(snapshot: &Snapshot) -> (Vec<Box<dyn Filter>>, FilterState) {
     let mut numbers = Numbers::default();
     let configs = snapshot.routes[0].filters.iter();
     let built = configs.map(|config| filter::build(config, &mut numbers).unwrap_or_else(|why| panic!("{why:?}")));
-    (built.collect(), FilterState::new(&numbers))
+    (built.collect(), FilterState::new(&numbers, 0))
 }

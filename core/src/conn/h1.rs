@@ -264,7 +264,7 @@ fn note(serving: &Serving<'_>, x: &Exchange) {
         source: record.source,
         flag: record.flag,
         total_ns: total.as_nanos() as u64,
-        origin_wait_ns: record.origin_wait_ns,
+        waited_ns: record.origin_wait_ns + record.held_ns,
         bytes_in: record.bytes_in,
         bytes_out: record.bytes_out,
     };
@@ -336,8 +336,8 @@ fn log_line(serving: &Serving<'_>, x: &Exchange, seen: &Observation, log: &mut C
         reason: record.reason.as_deref(),
         attempts: record.attempts,
         generation: plan.generation,
-        overhead_ns: seen.total_ns.saturating_sub(seen.origin_wait_ns),
-        origin_ns: seen.origin_wait_ns,
+        overhead_ns: seen.total_ns.saturating_sub(seen.waited_ns),
+        origin_ns: record.origin_wait_ns,
         header: &header,
     })
 }

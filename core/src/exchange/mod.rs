@@ -60,9 +60,13 @@ pub struct Record {
     pub status: u16,
     pub source: Source,
     pub flag: Flag,
+    /// The flag says only that a filter held it.
+    is_only_held: bool,
     /// The whole reason, for the log alone.
     pub reason: Option<Cow<'static, str>>,
     pub origin_wait_ns: u64,
+    /// How long filters held it on purpose.
+    pub held_ns: u64,
     /// Body bytes from the client.
     pub bytes_in: u64,
     /// Body bytes to the client.
@@ -115,16 +119,26 @@ impl Record {
             status: 0,
             source: Source::Gateway,
             flag: Flag::None,
+            is_only_held: false,
             reason: None,
             origin_wait_ns: 0,
+            held_ns: 0,
             bytes_in: 0,
             bytes_out: 0,
         }
     }
 
+    /// Notes that a filter holds it, which is no failure: what goes wrong later is noted instead.
+    pub fn hold(&mut self, flag: Flag, reason: &'static str) {
+        if self.flag == Flag::None {
+            (self.flag, self.reason, self.is_only_held) = (flag, Some(reason.into()), true);
+        }
+    }
+
     /// Notes what went wrong; the first cause stays.
     pub fn blame(&mut self, flag: Flag, reason: impl Into<Cow<'static, str>>) {
-        if self.flag == Flag::None {
+        if self.flag == Flag::None || self.is_only_held {
+            self.is_only_held = false;
             self.flag = flag;
             self.reason = Some(reason.into());
         }

@@ -3,6 +3,7 @@
 //! A request passes the filters of policies from the outside in (`plan/README.md`), then those of its route in the order
 //! they are written; its answer passes them in reverse. Adding one: a file here, and a line in [`build`].
 
+mod fault;
 mod headers;
 mod query;
 mod rewrite;
@@ -42,8 +43,18 @@ pub enum Verdict {
     Pass,
     /// It is answered here; neither the filters that stand further inside nor the origin see it.
     Reply(Box<Refusal>),
-    /// It goes on after this time.
-    Wait(Duration),
+    /// It is held for a while.
+    Wait(Box<Hold>),
+}
+
+/// A request that waits.
+pub struct Hold {
+    pub time: Duration,
+    /// Shown with it, unless something else goes wrong later.
+    pub flag: Flag,
+    pub reason: &'static str,
+    /// How it is answered then; `None`: it goes on.
+    pub then: Option<Box<Refusal>>,
 }
 
 /// What a filter asks of a route, and where it says so.
@@ -118,7 +129,7 @@ fn refuse_rewrite(result: Result<(), RewriteError>) -> Verdict {
 }
 
 /// The filters that routes and policies can name.
-const NAMES: [&str; 5] = ["request_headers", "response_headers", "strip_prefix", "rewrite", "query"];
+const NAMES: [&str; 6] = ["request_headers", "response_headers", "strip_prefix", "rewrite", "query", "fault"];
 
 /// Builds the filter that a configuration names.
 ///
@@ -131,6 +142,7 @@ pub fn build(config: &FilterConfig, numbers: &mut Numbers) -> Result<Box<dyn Fil
         "strip_prefix" => strip_prefix::StripPrefix::build(config),
         "rewrite" => rewrite::build(config, numbers),
         "query" => query::QueryEdits::build(config),
+        "fault" => fault::Fault::build(config),
         name => Err(Fault::new(format!("no filter {name:?}"))
             .at(config.place.clone())
             .cure(format!("the filters are {}", NAMES.join(", ")))),

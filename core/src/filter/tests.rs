@@ -52,7 +52,7 @@ impl Passed {
             fields: &NoFields,
             rewritten: &mut rewritten,
             matched: Matched { table: &table, route: id, captures: &captures },
-            state: &FilterState::new(&numbers),
+            state: &FilterState::new(&numbers, 0),
             unix_s: &|| 0,
         };
         let refused = built.iter().find_map(|filter| match filter.on_request(&mut edit) {

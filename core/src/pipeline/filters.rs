@@ -39,10 +39,19 @@ pub async fn run<'p>(
                 edit_answer(in_force, at, &mut done.answer);
                 return Err((*refusal, done.answer));
             }
-            Verdict::Wait(time) => {
-                if hold(serving, time).await == Held::Gone {
+            Verdict::Wait(held) => {
+                let began = serving.shard.net.now();
+                x.record.hold(held.flag, held.reason);
+                let outcome = hold(serving, held.time).await;
+                let waited = serving.shard.net.reaped_at().saturating_duration_since(began);
+                x.record.held_ns += waited.as_nanos() as u64;
+                if outcome == Held::Gone {
                     let gone = Refusal::new(Flag::ClientGone, "the client reset while a filter held its request");
                     return Err((gone, HeaderEdits::default()));
+                }
+                if let Some(refusal) = held.then {
+                    edit_answer(in_force, at, &mut done.answer);
+                    return Err((*refusal, done.answer));
                 }
             }
         }

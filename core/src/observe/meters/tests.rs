@@ -10,7 +10,7 @@ fn seen(status: u16) -> Observation {
         source: Source::Origin,
         flag: Flag::None,
         total_ns: 3_000_000,
-        origin_wait_ns: 2_960_000,
+        waited_ns: 2_960_000,
         bytes_in: 10,
         bytes_out: 100,
     }

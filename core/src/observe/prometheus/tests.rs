@@ -96,7 +96,7 @@ const OK: Observation = Observation {
     source: Source::Origin,
     flag: Flag::None,
     total_ns: 300_000,
-    origin_wait_ns: 270_000,
+    waited_ns: 270_000,
     bytes_in: 80,
     bytes_out: 120,
 };
