@@ -17,6 +17,7 @@ use crate::snapshot::{
     AccessFormat, AccessTarget, Balance, Cidr, CoreCount, Endpoint, FilterConfig, Forwarded, HostHeader, HostPattern,
     IoChoice, Steering,
 };
+use crate::units::Percent;
 
 const LISTENERS_MAX: usize = 1000;
 const BINDS_MAX: usize = 64;
@@ -264,6 +265,8 @@ document! {
         filters: List<FilterConfig, FILTERS_MAX> = [];
         /// Action: forward to this cluster.
         cluster: Option<String>;
+        /// Beside `cluster`: copies of requests for another one, whose answers nobody sees.
+        mirror: Option<Table<Mirror>>;
         /// Action: send the client elsewhere.
         redirect: Option<Table<Redirect>>;
         /// Action: answer here.
@@ -272,6 +275,17 @@ document! {
         body_bytes_max: Option<BodyBytes>;
         /// Replaces the cluster's.
         total_timeout: Option<Timeout>;
+    }
+
+    /// Copies of a route's requests, with all their headers. They never delay or fail the real ones: at most 128 are under
+    /// way per core, bodies over 64 KiB are not held, upgrades are not copied; what is left out is counted.
+    struct Mirror {
+        /// Where they go.
+        cluster: String;
+        /// Which share of the requests.
+        percent: Percent = 100;
+        /// For the whole exchange with the mirror.
+        timeout: Timeout = "5s";
     }
 
     /// One test of one request header. Exactly one besides `name`.

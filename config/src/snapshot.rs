@@ -6,6 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::units::Percent;
+
 /// A whole configuration that passed every check.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Snapshot {
@@ -277,6 +279,8 @@ pub struct Route {
     /// In the order they run; the table under each name is the filter's own, built in the dry run.
     pub filters: Vec<FilterConfig>,
     pub action: Action,
+    /// Only with [`Action::Cluster`].
+    pub mirror: Option<Mirror>,
     /// Its path and its headers say so already.
     pub api: Option<ApiUse>,
     /// Index into [`Snapshot::groups`].
@@ -428,6 +432,15 @@ pub struct FilterConfig {
     pub table: toml::Value,
     /// Where it stood (`routes[3].filters[0].strip_prefix`), for errors of the dry run.
     pub place: String,
+}
+
+/// Copies of requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mirror {
+    /// Index into [`Snapshot::clusters`].
+    pub cluster: usize,
+    pub percent: Percent,
+    pub timeout: Duration,
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -107,6 +107,7 @@ fn cluster_and_route_defaults() {
         priority: 0,
         filters: Vec::new(),
         action: Action::Cluster(0),
+        mirror: None,
         api: None,
         group: None,
         policies: Vec::new(),

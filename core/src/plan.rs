@@ -6,6 +6,7 @@ mod policies;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use ringway_config::Fault;
 use ringway_config::snapshot::{
@@ -13,7 +14,7 @@ use ringway_config::snapshot::{
 };
 use ringway_proto::{HeadLimits, reason, write_decimal, write_field, write_status_line};
 
-use crate::filter::{self, Filter, Numbers};
+use crate::filter::{self, Chance, Filter, Numbers};
 use crate::net::Address;
 use crate::observe::RouteLabel;
 use crate::route::{BuildError, RouteTable};
@@ -60,6 +61,17 @@ pub struct RoutePlan {
     /// Its row in [`Plan::outer`].
     row: u32,
     pub action: ActionPlan,
+    /// With [`ActionPlan::Forward`].
+    pub mirror: Option<MirrorPlan>,
+}
+
+/// Where copies of a route's requests go.
+pub struct MirrorPlan {
+    /// Index into [`Plan::clusters`].
+    pub cluster: usize,
+    pub chance: Chance,
+    /// For the whole exchange with the mirror.
+    pub timeout: Duration,
 }
 
 /// What a request passes: the filters from the outermost to the innermost, and what is set.
@@ -119,6 +131,11 @@ impl Plan {
                 inner,
                 row: row.and_then(|row| policies::keep(row, &mut faults)).unwrap_or(0),
                 action: action(&route.action),
+                mirror: route.mirror.as_ref().map(|mirror| MirrorPlan {
+                    cluster: mirror.cluster,
+                    chance: Chance::of(mirror.percent),
+                    timeout: mirror.timeout,
+                }),
             });
             if let Ok(table) = &table {
                 labels.push(RouteLabel {

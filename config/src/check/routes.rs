@@ -12,8 +12,8 @@ use crate::path::{REDIRECT_WORDS, check_redirect};
 use crate::place::Place;
 use crate::problem::{Fault, Problems, quoted};
 use crate::snapshot::{
-    Action, Api, Cluster, HeaderCondition, HeaderTest, HostPattern, Listener, PathPattern, Redirect, Respond, Route,
-    Segment, Settings,
+    Action, Api, Cluster, HeaderCondition, HeaderTest, HostPattern, Listener, Mirror, PathPattern, Redirect, Respond,
+    Route, Segment, Settings,
 };
 use crate::units::size_text;
 
@@ -28,6 +28,21 @@ struct Names<'a> {
     cluster_list: Vec<&'a str>,
     shared: &'a Checked,
     apis: &'a [Api],
+}
+
+impl Names<'_> {
+    fn cluster(&self, name: &str, place: &Place<'_>, problems: &mut Problems) -> Option<usize> {
+        let known = self.clusters.get(name).copied();
+        if known.is_none() {
+            let fault = Fault::new(format!("no cluster named {}", quoted(name)));
+            let fault = match self.cluster_list.is_empty() {
+                true => fault.cure("add a table [clusters.NAME] with endpoints"),
+                false => fault.suggest(name, "cluster", &self.cluster_list),
+            };
+            problems.error(place, fault);
+        }
+        known
+    }
 }
 
 /// `None` if a route could not be built.
@@ -88,6 +103,7 @@ fn check_route(keys: document::Route, names: &Names<'_>, place: &Place<'_>, prob
     let mut headers = headers.into_iter().collect::<Option<Vec<_>>>()?;
     let api = apis::Named { api: keys.api, version: keys.version }.resolve(apis, place, problems);
     apis::apply(api, apis, &mut path, &mut headers, place, problems);
+    let mirror = check_mirror(keys.mirror, keys.cluster.is_some(), names, &place.key("mirror"), problems);
     let actions = Actions { cluster: keys.cluster, redirect: keys.redirect, respond: keys.respond };
     let action = actions.check(&path, names, place, problems);
     Some(Route {
@@ -100,6 +116,7 @@ fn check_route(keys: document::Route, names: &Names<'_>, place: &Place<'_>, prob
         priority: keys.priority.i32(),
         filters: keys.filters.0,
         action: action?,
+        mirror,
         api,
         group: keys.group.and_then(|name| shared.group(&name, &place.key("group"), problems)),
         policies: shared.known.resolve(&keys.policies, &place.key("policies"), problems),
@@ -199,18 +216,7 @@ impl Actions {
         problems: &mut Problems,
     ) -> Option<Action> {
         match (self.cluster, self.redirect, self.respond) {
-            (Some(name), None, None) => {
-                let known = names.clusters.get(name.as_str()).copied().map(Action::Cluster);
-                if known.is_none() {
-                    let fault = Fault::new(format!("no cluster named {}", quoted(&name)));
-                    let fault = match names.cluster_list.is_empty() {
-                        true => fault.cure("add a table [clusters.NAME] with endpoints"),
-                        false => fault.suggest(&name, "cluster", &names.cluster_list),
-                    };
-                    problems.error(&place.key("cluster"), fault);
-                }
-                known
-            }
+            (Some(name), None, None) => names.cluster(&name, &place.key("cluster"), problems).map(Action::Cluster),
             (None, Some(Table(keys)), None) => {
                 Some(Action::Redirect(check_redirect_keys(keys, path, &place.key("redirect"), problems)))
             }
@@ -229,6 +235,22 @@ impl Actions {
             }
         }
     }
+}
+
+fn check_mirror(
+    keys: Option<Table<document::Mirror>>,
+    is_forwarded: bool,
+    names: &Names<'_>,
+    place: &Place<'_>,
+    problems: &mut Problems,
+) -> Option<Mirror> {
+    let Table(keys) = keys?;
+    if !is_forwarded {
+        let fault = Fault::new("there is nothing to copy: the route forwards no request");
+        problems.error(place, fault.cure("add cluster = \"...\""));
+    }
+    let cluster = names.cluster(&keys.cluster, &place.key("cluster"), problems)?;
+    Some(Mirror { cluster, percent: keys.percent, timeout: keys.timeout.duration() })
 }
 
 fn check_redirect_keys(
@@ -376,6 +398,9 @@ fn warn_unused(routes: &[Route], listeners: &[Listener], clusters: &[Cluster], p
     for route in routes {
         if let Action::Cluster(index) = route.action {
             used[index] = true;
+        }
+        if let Some(mirror) = &route.mirror {
+            used[mirror.cluster] = true;
         }
     }
     let root = Place::ROOT.key("clusters");

@@ -242,6 +242,11 @@ fn describe(out: &mut String, taken: &Taken<'_>) {
             );
         }
     }
+    if let Some(mirror) = &route.mirror {
+        let cluster = &snapshot.clusters[mirror.cluster].name;
+        let percent = mirror.percent.fraction() * 100.0;
+        let _ = writeln!(out, "  mirror   {percent} % to {cluster}, {} at most", duration_text(mirror.timeout));
+    }
     settings(out, taken, &policies);
 }
 

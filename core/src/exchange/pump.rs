@@ -38,6 +38,13 @@ pub struct Pump {
     bytes_max: u64,
     state: State,
     unsent_before: usize,
+    copy: Option<Box<Copied>>,
+}
+
+/// What has gone by, for somebody who wants the body too.
+struct Copied {
+    bytes: Vec<u8>,
+    bytes_max: usize,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -61,7 +68,7 @@ impl Pump {
     pub fn new(reader: BodyReader, encoding: Encoding, recv_timeout: Option<Duration>, send_timeout: Duration) -> Pump {
         let state = if reader.is_over() && encoding == Encoding::Plain { State::Done } else { State::Moving };
         let (bytes_max, until_ms) = (u64::MAX, u64::MAX);
-        Pump { reader, encoding, recv_timeout, until_ms, send_timeout, bytes_max, state, unsent_before: 0 }
+        Pump { reader, encoding, recv_timeout, until_ms, send_timeout, bytes_max, state, unsent_before: 0, copy: None }
     }
 
     pub fn until(mut self, until_ms: u64) -> Pump {
@@ -72,6 +79,16 @@ impl Pump {
     pub fn limited(mut self, bytes_max: u64) -> Pump {
         self.bytes_max = bytes_max;
         self
+    }
+
+    /// Keeps a copy of the body, of at most `bytes_max`; to be asked for before anything has moved.
+    pub fn copy(&mut self, bytes_max: usize) {
+        self.copy = Some(Box::new(Copied { bytes: Vec::new(), bytes_max }));
+    }
+
+    /// The whole body; `None` if none was kept, it was too large, or it is not over.
+    pub fn take_copy(&mut self) -> Option<Vec<u8>> {
+        self.copy.take().filter(|_| self.is_done()).map(|copy| copy.bytes)
     }
 
     /// True once the whole body is queued at its receiver.
@@ -155,6 +172,7 @@ impl Pump {
                     if self.reader.bytes > self.bytes_max {
                         return Poll::Ready(Err(PumpError::TooLarge(self.bytes_max)));
                     }
+                    self.keep_copy(&chunk);
                     self.write(to, chunk, buffers);
                 }
                 Poll::Ready(Ok(None)) => {
@@ -173,6 +191,14 @@ impl Pump {
                     };
                 }
             }
+        }
+    }
+
+    fn keep_copy(&mut self, piece: &[u8]) {
+        match &mut self.copy {
+            Some(copy) if copy.bytes.len() + piece.len() <= copy.bytes_max => copy.bytes.extend_from_slice(piece),
+            Some(_) => self.copy = None,
+            None => {}
         }
     }
 

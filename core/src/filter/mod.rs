@@ -21,7 +21,7 @@ use crate::exchange::{HeaderEdits, Refusal, RewriteError, Rewritten};
 use crate::observe::Flag;
 use crate::route::{Captures, FieldSource, RouteId, RouteTable};
 
-pub use state::{FilterState, Numbers};
+pub use state::{Chance, FilterState, Numbers};
 pub use version_notice::VersionNotice;
 
 /// What a filter may do. Compiled once on the control thread, shared read-only by every core.

@@ -20,7 +20,7 @@ pub struct FilterState {
 
 /// How probable something is, of 2^32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Chance(u64);
+pub struct Chance(u64);
 
 impl Numbers {
     pub(super) fn regex(&mut self) -> usize {
@@ -46,7 +46,7 @@ impl FilterState {
     }
 
     /// True with that probability. xorshift64*, of which the upper half is the better one.
-    pub(super) fn draw(&self, chance: Chance) -> bool {
+    pub fn draw(&self, chance: Chance) -> bool {
         let mut state = self.random.get();
         state ^= state >> 12;
         state ^= state << 25;
@@ -57,7 +57,7 @@ impl FilterState {
 }
 
 impl Chance {
-    pub(super) fn of(percent: Percent) -> Chance {
+    pub fn of(percent: Percent) -> Chance {
         Chance((u64::from(percent.hundredths) << 32) / 10_000)
     }
 }

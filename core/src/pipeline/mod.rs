@@ -2,6 +2,7 @@
 
 mod client;
 mod filters;
+mod mirror;
 mod relay;
 mod reply;
 mod versions;
@@ -21,6 +22,8 @@ use crate::plan::{ActionPlan, InForce, ListenerPlan};
 use crate::route::{FieldSource, Missed, Query, RouteId, any_parameter};
 use crate::shard::{Adopted, Shard, Stage};
 use crate::upstream::{Endpoint, Origin};
+
+pub use mirror::{MIRROR_BODY_BYTES_MAX, MIRRORS_OPEN_MAX};
 
 pub use client::{After, Connection, Listening};
 pub use reply::refuse;
@@ -104,8 +107,15 @@ pub async fn handle(serving: &Serving<'_>, x: &mut Exchange) -> After {
                 write_head(out, x, serving, origin.plan.host_for(&endpoint.label), &filtered);
             };
             x.body_taken = true;
-            match origin.open(serving.client, x, &mut upload, head).await {
-                Ok(lease) => relay::answer(serving, x, &origin, lease, &mut upload, answer_edits).await,
+            let mut mirror = mirror::begin(serving, x, rule.mirror.as_ref(), &filtered, &mut upload);
+            let opened = origin.open(serving.client, x, &mut upload, head).await;
+            mirror.send(&mut upload);
+            match opened {
+                Ok(lease) => {
+                    let after = relay::answer(serving, x, &origin, lease, &mut upload, answer_edits).await;
+                    mirror.send(&mut upload);
+                    after
+                }
                 Err(refusal) => refuse(serving, x, refusal).await,
             }
         }

@@ -46,6 +46,7 @@ fn route(text: &str) -> Route {
             body: String::new(),
             headers: Vec::new(),
         }),
+        mirror: None,
         api: None,
         group: None,
         policies: Vec::new(),
