@@ -77,6 +77,18 @@ fn without_a_default_a_request_must_say_its_version() {
 }
 
 #[test]
+fn a_path_that_a_known_version_does_not_have_is_no_unknown_version() {
+    let conditions = |version: &str| if version == "v1" { "path = \"/old\"" } else { "path = \"/new\"" };
+    let routes = ["v1", "v2"].map(|version| route(version, conditions(version))).concat();
+    let by = "by = { header = \"v\" }\ndefault = \"v2\"";
+    let gateway = Gateway::start(&format!("[apis.users]\n{by}\n{VERSIONS}\n{routes}"));
+    assert_eq!(taken(&gateway, "/old", "v: v1\r\n"), "v1");
+    assert_eq!(taken(&gateway, "/old", "v: v2\r\n"), "404 no_route");
+    assert_eq!(taken(&gateway, "/old", ""), "404 no_route");
+    assert_eq!(taken(&gateway, "/old", "v: v3\r\n"), "404 unknown_version");
+}
+
+#[test]
 fn a_query_parameter_chooses() {
     let gateway = gateway("by = { query = \"version\" }\ndefault = \"v2\"", "path_prefix = \"/users\"");
     for (target, wanted) in [

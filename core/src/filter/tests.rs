@@ -1,5 +1,6 @@
 //! Filters run on a request that nobody sent, and what an origin would see of it.
 
+use proptest::prelude::*;
 use ringway_config::{Source, load};
 use ringway_proto::NormalPath;
 
@@ -38,7 +39,7 @@ impl Passed {
         let table = RouteTable::build(&loaded.snapshot).unwrap();
         let (raw, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
         let mut path = NormalPath::new();
-        path.set(raw.as_bytes()).unwrap();
+        path.set(raw.as_bytes()).unwrap_or_else(|error| panic!("{target}: {error}"));
         let mut captures = Captures::default();
         let asked =
             crate::route::Query { listener: 0, host: b"a", path: &path.bytes, method: b"GET", fields: &NoFields };
@@ -152,4 +153,52 @@ fn query_parameters_are_edited() {
         some("keep=%zz&a=b%20c"),
         "bytes stay, empty pairs go"
     );
+}
+
+/// Pieces of paths that somebody could want to smuggle something with.
+fn tricky_path() -> impl Strategy<Value = String> {
+    let pieces = [
+        "/", "/", "a", ".", "..", "%2e", "%2F", "%2f", "%5C", "\\", ";", "%3B", "%25", "%252F", "%252e", "%3F", "%23",
+        "%0D", "%0A", "x", "%20", "%C3%A9",
+    ];
+    proptest::collection::vec(proptest::sample::select(pieces.to_vec()), 0..12).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    /// However the path is spelled and however an origin reads it, what is filled in stays below the template's front.
+    #[test]
+    fn no_reading_of_a_rewritten_path_leaves_its_front(rest in tricky_path()) {
+        let target = format!("/a/b/c/{rest}");
+        let mut client = NormalPath::new();
+        prop_assume!(client.set(target.as_bytes()).is_ok() && client.bytes.starts_with(b"/a/b/c/"));
+        for filter in [
+            "{ rewrite = { to = \"/safe/{rest}/end\" } }",
+            "{ rewrite = { regex = \"^/a/b/c/(.*?)(/?[^/]*)$\", to = \"/safe/$1$2\" } }",
+        ] {
+            let passed = Passed::of(filter, "path = \"/a/b/c/{*rest}\"", &target);
+            if passed.refused.is_some() {
+                continue;
+            }
+            prop_assert!(passed.path.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#".contains(&byte)));
+            let mut sent = NormalPath::new();
+            prop_assert!(sent.set(passed.path.as_bytes()).is_ok());
+            prop_assert_eq!(&sent.bytes, passed.path.as_bytes());
+            for reading in std::iter::once(&sent.bytes[..]).chain(sent.readings()) {
+                prop_assert!(reading.starts_with(b"/safe/"), "{} reads as {}", passed.path, reading.escape_ascii());
+            }
+        }
+    }
+
+    /// Whatever stands in a path, it stays the value of the parameter it is filled into.
+    #[test]
+    fn a_value_of_a_query_stays_one(rest in tricky_path()) {
+        let target = format!("/a/{rest}&=+;{rest}?keep=1");
+        let mut client = NormalPath::new();
+        prop_assume!(client.set(target.split('?').next().unwrap_or_default().as_bytes()).is_ok());
+        prop_assume!(client.bytes.starts_with(b"/a/"));
+        let passed = Passed::of("{ query = { set = { v = \"{rest}\" } } }", "path = \"/a/{*rest}\"", &target);
+        let query = passed.query.unwrap_or_default();
+        let value = query.strip_prefix("keep=1&v=");
+        prop_assert!(value.is_some_and(|value| !value.contains(['&', '=', ';', '#', '+', '?', ' '])), "{query}");
+    }
 }

@@ -26,7 +26,14 @@ pub(super) fn refuse_unknown(plan: &Plan, query: &Query<'_>) -> Option<Refusal> 
     let fields = AnyVersion { fields: query.fields, chosen_by: &plan.apis.chosen_by };
     let route = plan.table.find(&Query { fields: &fields, ..*query }, &mut Captures::default()).ok()?;
     let api = &plan.apis.list[plan.routes[route as usize].api?.api];
-    if !api.chosen_by_field {
+    let chosen_by = api.chosen_by.as_ref()?;
+    // A version that there is, but not of this path: like any other path without a route.
+    let mut is_said = false;
+    let is_known = query.fields.any(chosen_by, &mut |value| {
+        is_said = true;
+        api.versions.iter().any(|version| version.name.as_bytes() == value)
+    });
+    if is_known || (!is_said && api.has_default) {
         return None;
     }
     let refusal = Refusal::new(Flag::NoRoute, "no version of the API is the one asked for");

@@ -18,8 +18,10 @@ pub struct ApiPlan {
     pub name: Arc<str>,
     /// In the snapshot's order.
     pub versions: Vec<VersionPlan>,
-    /// By a header or a query parameter.
-    pub chosen_by_field: bool,
+    /// The field that chooses, as conditions name it; `None`: the path does.
+    pub chosen_by: Option<String>,
+    /// A request without that field has a version all the same.
+    pub has_default: bool,
     /// `["v1","v2"]`; a name has no character to escape.
     pub versions_json: String,
 }
@@ -41,16 +43,12 @@ impl Apis {
             ApiPlan {
                 name: api.name.as_str().into(),
                 versions: versions.collect(),
-                chosen_by_field: api.by != VersionBy::Path,
+                chosen_by: field(&api.by),
+                has_default: api.default.is_some(),
                 versions_json: format!("[{}]", names.join(",")),
             }
         });
-        let fields = snapshot.apis.iter().filter_map(|api| match &api.by {
-            VersionBy::Path => None,
-            VersionBy::Header(name) => Some(name.clone()),
-            VersionBy::Query(name) => Some(format!("?{name}")),
-        });
-        let mut chosen_by: Vec<String> = fields.collect();
+        let mut chosen_by: Vec<String> = snapshot.apis.iter().filter_map(|api| field(&api.by)).collect();
         chosen_by.sort_unstable();
         chosen_by.dedup();
         Apis { list: list.collect(), chosen_by }
@@ -65,5 +63,13 @@ impl Apis {
     /// What the routes of a version run before their policies.
     pub(super) fn notice(&self, of: Option<ApiUse>) -> Option<Arc<dyn Filter>> {
         self.list[of?.api].versions[of?.version].notice.clone()
+    }
+}
+
+fn field(by: &VersionBy) -> Option<String> {
+    match by {
+        VersionBy::Path => None,
+        VersionBy::Header(name) => Some(name.clone()),
+        VersionBy::Query(name) => Some(format!("?{name}")),
     }
 }
