@@ -168,8 +168,13 @@ impl Plan {
 impl Plan {
     /// What a request to `host` on `listener` passes that `route` takes.
     #[inline]
-    pub fn in_force<'p>(&'p self, route: &'p RoutePlan, listener: u32, host: &[u8]) -> InForce<'p> {
-        let outer = self.outer.as_ref().map(|outer| outer.chain(route.row, listener, host));
+    pub fn in_force<'p, 'h>(
+        &'p self,
+        route: &'p RoutePlan,
+        listener: u32,
+        host: impl FnOnce() -> &'h [u8],
+    ) -> InForce<'p> {
+        let outer = self.outer.as_ref().map(|outer| outer.chain(route.row, listener, host()));
         InForce { outer, inner: &route.inner }
     }
 }

@@ -13,6 +13,7 @@ use crate::plan::InForce;
 use crate::route::RouteId;
 
 /// What the filters made of a request.
+#[derive(Default)]
 pub struct Filtered<'p> {
     pub request: HeaderEdits<'p>,
     pub answer: HeaderEdits<'p>,
@@ -20,24 +21,24 @@ pub struct Filtered<'p> {
     pub stripped: usize,
 }
 
-/// Runs the filters of the exchange's route; `Err`: one of them answers, and what those that ran do to the answer.
+/// Runs the filters of the exchange's route. What they made of it is in `done`, also if one of them answers (`Err`).
 pub async fn run<'p>(
     serving: &Serving<'p>,
     x: &mut Exchange,
     route: RouteId,
     in_force: InForce<'p>,
-) -> Result<Filtered<'p>, (Refusal, HeaderEdits<'p>)> {
-    let mut done = Filtered { request: HeaderEdits::default(), answer: HeaderEdits::default(), stripped: 0 };
+    done: &mut Filtered<'p>,
+) -> Result<(), Refusal> {
     let mut at = 0;
     loop {
-        match run_some(serving, x, route, in_force, &mut done, &mut at) {
+        match run_some(serving, x, route, in_force, done, &mut at) {
             Verdict::Pass => {
                 edit_answer(in_force, at, &mut done.answer);
-                return Ok(done);
+                return Ok(());
             }
             Verdict::Reply(refusal) => {
                 edit_answer(in_force, at, &mut done.answer);
-                return Err((*refusal, done.answer));
+                return Err(*refusal);
             }
             Verdict::Wait(held) => {
                 let began = serving.shard.net.now();
@@ -46,12 +47,11 @@ pub async fn run<'p>(
                 let waited = serving.shard.net.reaped_at().saturating_duration_since(began);
                 x.record.held_ns += waited.as_nanos() as u64;
                 if outcome == Held::Gone {
-                    let gone = Refusal::new(Flag::ClientGone, "the client reset while a filter held its request");
-                    return Err((gone, HeaderEdits::default()));
+                    return Err(Refusal::new(Flag::ClientGone, "the client reset while a filter held its request"));
                 }
                 if let Some(refusal) = held.then {
                     edit_answer(in_force, at, &mut done.answer);
-                    return Err((*refusal, done.answer));
+                    return Err(*refusal);
                 }
             }
         }
@@ -67,9 +67,6 @@ fn run_some<'p>(
     done: &mut Filtered<'p>,
     at: &mut usize,
 ) -> Verdict {
-    if in_force.filter(*at).is_none() {
-        return Verdict::Pass;
-    }
     let bytes = x.request_bytes.bytes();
     let mut edit = RequestEdit {
         headers: std::mem::take(&mut done.request),

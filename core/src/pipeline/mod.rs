@@ -83,7 +83,7 @@ pub async fn handle(serving: &Serving<'_>, x: &mut Exchange) -> After {
         Err(refusal) => return refuse(serving, x, refusal).await,
     };
     let rule = &serving.adopted.plan.routes[id as usize];
-    let host = host_of(x.request.authority.of(x.request_bytes.bytes()));
+    let host = || host_of(x.request.authority.of(x.request_bytes.bytes()));
     let in_force = serving.adopted.plan.in_force(rule, serving.listener_index, host);
     let body_max = in_force.setting(|of| of.body_bytes_max).unwrap_or(serving.listener.config.body_bytes_max);
     if let Body::Length(length) = x.request.body
@@ -91,10 +91,12 @@ pub async fn handle(serving: &Serving<'_>, x: &mut Exchange) -> After {
     {
         return refuse(serving, x, Refusal::body_too_large(body_max)).await;
     }
-    let filtered = match filters::run(serving, x, id, in_force).await {
-        Ok(filtered) => filtered,
-        Err((refusal, edits)) => return reply::refuse_edited(serving, x, refusal, &edits).await,
-    };
+    let mut filtered = Filtered::default();
+    if in_force.filter(0).is_some()
+        && let Err(refusal) = filters::run(serving, x, id, in_force, &mut filtered).await
+    {
+        return reply::refuse_edited(serving, x, refusal, &filtered.answer).await;
+    }
     let answer_edits = &filtered.answer;
     match &rule.action {
         ActionPlan::Respond(answer) => reply::fixed(serving, x, answer, answer_edits).await,
