@@ -7,7 +7,7 @@ use toml::de::DeValue;
 use crate::decode::{Decode, wrong_type};
 use crate::place::Place;
 use crate::problem::{Fault, Problems, quoted};
-use crate::units::{DurationText, SizeText, UnitError, duration_text, size_text};
+use crate::units::{DurationText, Percent, SizeText, UnitError, duration_text, size_text};
 
 pub(crate) const KIB: u64 = 1 << 10;
 pub(crate) const MIB: u64 = 1 << 20;
@@ -56,6 +56,25 @@ impl<const MIN: i64, const MAX: i64> Decode for Int<MIN, MAX> {
     fn decode(value: &DeValue<'_>, place: &Place<'_>, problems: &mut Problems) -> Option<Self> {
         let written = integer(value, &format!("an integer from {MIN} to {MAX}"), place, problems)?;
         in_range(written, (MIN, MAX), |number| number.to_string(), place, problems).map(Self)
+    }
+}
+
+impl Decode for Percent {
+    fn shape() -> String {
+        "percent".to_owned()
+    }
+
+    fn range() -> String {
+        "0 to 100, or as \"0.1%\"".to_owned()
+    }
+
+    fn decode(value: &DeValue<'_>, place: &Place<'_>, problems: &mut Problems) -> Option<Self> {
+        if let DeValue::String(text) = value {
+            return text.parse().map_err(|error| problems.error(place, unit_fault(text, &error))).ok();
+        }
+        let written = integer(value, "a share such as 10 or \"0.1%\"", place, problems)?;
+        let whole = in_range(written, (0, 100), |number| number.to_string(), place, problems)?;
+        Some(Self { hundredths: whole as u16 * 100 })
     }
 }
 

@@ -1,7 +1,9 @@
 //! From a document to a snapshot: what must fit together, and every name turned into what it names.
 //! Each value alone was already checked when it was read.
 
+mod apis;
 mod clusters;
+mod policies;
 pub(crate) mod routes;
 
 use std::collections::hash_map::Entry;
@@ -13,18 +15,36 @@ use crate::decode::Table;
 use crate::document::{self, CoreOverride, Document};
 use crate::http::HeaderName;
 use crate::place::Place;
+use crate::policy::Shared;
 use crate::problem::{Fault, Problems};
 use crate::snapshot::{
     self, Cluster, Control, CoreCount, CoreLimits, Drain, Listener, Log, Pool, Process, Snapshot, Telemetry,
 };
 use crate::units::{duration_text, size_text};
 
+use policies::Known;
+
 /// Never in clear in any log, whatever the operator says.
 const ALWAYS_REDACTED: [&str; 5] = ["authorization", "cookie", "proxy-authorization", "set-cookie", "x-api-key"];
 
 /// `None` if some value could not be built; other mistakes leave a snapshot behind that must not be used.
 pub(crate) fn snapshot(document: Document, problems: &mut Problems) -> Option<Snapshot> {
-    let Document { io, cores, telemetry, control, log, drain, pool, listeners, clusters, routes } = document;
+    let Document {
+        io,
+        cores,
+        telemetry,
+        control,
+        log,
+        drain,
+        pool,
+        listeners,
+        clusters,
+        policies,
+        hosts,
+        groups,
+        apis,
+        routes,
+    } = document;
     let telemetry = Telemetry { bind: telemetry.0.bind.0 };
     let process = Process {
         io,
@@ -35,14 +55,21 @@ pub(crate) fn snapshot(document: Document, problems: &mut Problems) -> Option<Sn
         pool: check_pool(&pool.0),
         telemetry,
     };
+    let shared = Shared { policies: policies.0, hosts: hosts.0, groups: groups.0 };
+    let shared = policies::check(shared, problems);
+    let listeners = listeners.0.into_iter();
     let listeners: Vec<Listener> =
-        listeners.0.into_iter().map(|(name, Table(keys))| check_listener(name, keys, problems)).collect();
+        listeners.map(|(name, Table(keys))| check_listener(name, keys, &shared.known, problems)).collect();
     let clusters: Vec<Cluster> =
         clusters.0.into_iter().map(|(name, Table(keys))| clusters::check(name, keys, problems)).collect();
     check_binds(&process.telemetry, &listeners, problems);
     check_present(&listeners, routes.0.is_empty(), problems);
-    let routes = routes::check(routes.0, &listeners, &clusters, problems)?;
-    Some(Snapshot { process, listeners, clusters, routes })
+    let apis = apis::check(apis.0, problems);
+    let routes = routes::check(routes.0, &listeners, &clusters, &shared, &apis, problems)?;
+    apis::warn_unused(&apis, &routes, problems);
+    shared.warn_unused(&routes, &listeners, problems);
+    let policies::Checked { policies, hosts, groups, known: _ } = shared;
+    Some(Snapshot { process, listeners, clusters, policies, apis, hosts, groups, routes })
 }
 
 fn check_cores(cores: Cores, problems: &mut Problems) -> snapshot::Cores {
@@ -117,7 +144,7 @@ fn check_pool(keys: &document::Pool) -> Pool {
     }
 }
 
-fn check_listener(name: String, keys: document::Listener, problems: &mut Problems) -> Listener {
+fn check_listener(name: String, keys: document::Listener, known: &Known, problems: &mut Problems) -> Listener {
     let listeners = Place::ROOT.key("listeners");
     let place = listeners.key(&name);
     let (head, target) = (keys.head_bytes_max.u64(), keys.target_bytes_max.u64());
@@ -149,6 +176,7 @@ fn check_listener(name: String, keys: document::Listener, problems: &mut Problem
         forwarded: keys.forwarded,
         via: keys.via.0,
         trusted_proxies: keys.trusted_proxies.0,
+        policies: known.resolve(&keys.policies, &place.key("policies"), problems),
         name,
     }
 }

@@ -2,11 +2,14 @@
 //! types, defaults and reasons; reading and the reference page both come from that declaration, so no key is missing
 //! in either. Does not compare one key with another (`check`).
 
+use std::collections::HashSet;
+
 use toml::de::{DeTable, DeValue};
 
 use crate::near::nearest;
 use crate::place::Place;
 use crate::problem::{Fault, Problems, quoted};
+use crate::snapshot::HostPattern;
 
 /// A type that a key may have.
 pub(crate) trait Decode: Sized {
@@ -360,22 +363,8 @@ impl<T: Decode, const MAX: usize> Decode for Named<T, MAX> {
     }
 
     fn decode(value: &DeValue<'_>, place: &Place<'_>, problems: &mut Problems) -> Option<Self> {
-        let DeValue::Table(table) = value else {
-            problems.error(place, wrong_type(&format!("tables [{place}.NAME]"), value));
-            return None;
-        };
-        if table.len() > MAX {
-            problems.error(place, Fault::new(format!("{} tables; the most is {MAX}", table.len())));
-            return None;
-        }
-        let mut read = Vec::with_capacity(table.len());
-        for (key, value) in table {
-            let here = place.key(key.get_ref());
-            let name = Name::parse(key.get_ref()).map_err(|fault| problems.error(&here, fault)).ok();
-            let below = T::decode(value.get_ref(), &here, problems);
-            read.push(name.zip(below).map(|(Name(name), below)| (name, below)));
-        }
-        let mut named = read.into_iter().collect::<Option<Vec<_>>>()?;
+        let read = read_tables::<Name, T>(value, "NAME", MAX, place, problems)?;
+        let mut named: Vec<(String, T)> = read.into_iter().map(|(Name(name), below)| (name, below)).collect();
         named.sort_by(|(a, _), (b, _)| a.cmp(b));
         Some(Self(named))
     }
@@ -383,6 +372,61 @@ impl<T: Decode, const MAX: usize> Decode for Named<T, MAX> {
     fn sections(place: &str, sections: &mut Vec<Section>) {
         T::sections(&format!("{place}.NAME"), sections);
     }
+}
+
+/// Tables by host pattern, in the order written.
+#[derive(Debug)]
+pub(crate) struct ByHost<T, const MAX: usize>(pub(crate) Vec<(HostPattern, T)>);
+
+impl<T: Decode, const MAX: usize> Decode for ByHost<T, MAX> {
+    fn shape() -> String {
+        "tables by host".to_owned()
+    }
+
+    fn range() -> String {
+        format!("at most {MAX}")
+    }
+
+    fn decode(value: &DeValue<'_>, place: &Place<'_>, problems: &mut Problems) -> Option<Self> {
+        let read = read_tables::<HostPattern, T>(value, "HOST", MAX, place, problems)?;
+        let mut known = HashSet::new();
+        for (host, _) in &read {
+            if !known.insert(host) {
+                problems.error(place, Fault::new(format!("{host} is named twice, in other letters")));
+            }
+        }
+        Some(Self(read))
+    }
+
+    fn sections(place: &str, sections: &mut Vec<Section>) {
+        T::sections(&format!("{place}.HOST"), sections);
+    }
+}
+
+/// `of` is what a key stands for.
+fn read_tables<K: Word, T: Decode>(
+    value: &DeValue<'_>,
+    of: &str,
+    max: usize,
+    place: &Place<'_>,
+    problems: &mut Problems,
+) -> Option<Vec<(K, T)>> {
+    let DeValue::Table(table) = value else {
+        problems.error(place, wrong_type(&format!("tables [{place}.{of}]"), value));
+        return None;
+    };
+    if table.len() > max {
+        problems.error(place, Fault::new(format!("{} tables; the most is {max}", table.len())));
+        return None;
+    }
+    let mut read = Vec::with_capacity(table.len());
+    for (key, value) in table {
+        let here = place.key(key.get_ref());
+        let key = K::parse(key.get_ref()).map_err(|fault| problems.error(&here, fault)).ok();
+        let below = T::decode(value.get_ref(), &here, problems);
+        read.push(key.zip(below));
+    }
+    read.into_iter().collect()
 }
 
 /// The name of a listener, cluster or route: a metric label and a log field, so nothing that needs escaping there.

@@ -3,29 +3,35 @@
 
 use toml::de::DeValue;
 
+use crate::api::Api;
 use crate::bounded::{Int, KIB, PowerOfTwo, Size, TIB, Time};
 use crate::cluster::{Cluster, Hedge, Retry};
 use crate::cores::Cores;
-use crate::decode::{Decode, List, Name, Named, OneOrMore, Table, Word, choice, document, wrong_type};
+use crate::decode::{ByHost, Decode, List, Name, Named, OneOrMore, Table, Word, choice, document, wrong_type};
 use crate::expression::{Expression, PathExpression};
 use crate::http::{CookieName, CookieText, HeaderName, HeaderValue, Method, ParamName, ParamText, Via};
 use crate::net::{Bind, BindOrOff, SocketPath};
 use crate::path::{ExactPath, PathPrefix};
 use crate::place::Place;
+use crate::policy::{Group, HostEntry, Policy, PolicyNames};
 use crate::problem::{Fault, Problems, quoted};
 use crate::snapshot::{
     AccessFormat, AccessTarget, Cidr, CoreCount, FilterConfig, Forwarded, HostPattern, IoChoice, Steering,
 };
+use crate::units::Percent;
 use crate::when::When;
 
 const LISTENERS_MAX: usize = 1000;
 const BINDS_MAX: usize = 64;
 const CLUSTERS_MAX: usize = 100_000;
 const ROUTES_MAX: usize = 100_000;
+const POLICIES_MAX: usize = 10_000;
+const GROUPS_MAX: usize = 10_000;
+const APIS_MAX: usize = 10_000;
 const HOSTS_MAX: usize = 1000;
 const METHODS_MAX: usize = 32;
 const CONDITIONS_MAX: usize = 32;
-const FILTERS_MAX: usize = 64;
+pub(crate) const FILTERS_MAX: usize = 64;
 const HEADERS_MAX: usize = 64;
 const CIDRS_MAX: usize = 10_000;
 
@@ -33,11 +39,11 @@ const CIDRS_MAX: usize = 10_000;
 pub(crate) const DAY_MS: u64 = 24 * 3600 * 1000;
 
 pub(crate) type Timeout = Time<1, DAY_MS>;
-type BodyBytes = Size<0, TIB>;
+pub(crate) type BodyBytes = Size<0, TIB>;
 
 document! {
     /// The top of the file. `io`, `cores`, `telemetry`, `control`, `log`, `drain` and `pool` are read once, at start;
-    /// `listeners`, `clusters` and `routes` are replaced by a reload.
+    /// the rest is replaced by a reload.
     struct Document {
         /// I/O engine. `auto` probes for io_uring and falls back to epoll with one line in the log: containers often
         /// forbid io_uring.
@@ -58,6 +64,14 @@ document! {
         listeners: Named<Table<Listener>, LISTENERS_MAX> = {};
         /// Where requests go.
         clusters: Named<Table<Cluster>, CLUSTERS_MAX> = {};
+        /// Filters and settings that listeners, hosts, groups and routes name.
+        policies: Named<Table<Policy>, POLICIES_MAX> = {};
+        /// What all requests to a host have in common: [hosts."*.example.com"].
+        hosts: ByHost<Table<HostEntry>, HOSTS_MAX> = {};
+        /// What the routes of a group have in common.
+        groups: Named<Table<Group>, GROUPS_MAX> = {};
+        /// APIs in several versions, which routes name.
+        apis: Named<Table<Api>, APIS_MAX> = {};
         /// Which request goes where.
         routes: List<Table<Route>, ROUTES_MAX> = [];
     }
@@ -185,6 +199,8 @@ document! {
         via: Via = "ringway";
         /// Whose X-Forwarded-* and Forwarded are believed. Empty: nobody's, since anyone can write them.
         trusted_proxies: List<Cidr, CIDRS_MAX> = [];
+        /// For every request that comes in here; the outermost.
+        policies: PolicyNames = [];
     }
 
     /// Conditions, filters, action. The best match wins: by `priority`, then host, then path from the left, then methods
@@ -201,6 +217,7 @@ document! {
         /// The whole path, decoded: "/users/{id}"; a last "{*rest}" takes whatever follows.
         path: Option<ExactPath>;
         /// A path and all below it, at segment borders; not with `path`. Without any of the three, "/": everything.
+        /// `{version}` may stand for the version of an API by path.
         path_prefix: Option<PathPrefix>;
         /// A regular expression over the whole decoded path, instead of the two: '/v[0-9]+/(?<rest>.*)'. Linear time,
         /// and tried only below its literal beginning. Named groups are params. In single quotes a backslash is itself.
@@ -219,10 +236,22 @@ document! {
         when: Option<When>;
         /// Higher first, before any other rule of order.
         priority: Int<-1000000, 1000000> = 0;
+        /// The API it is a part of; with `version`.
+        api: Option<String>;
+        /// The version of `api` that it serves.
+        version: Option<String>;
+        /// The group it belongs to, whose policies it has.
+        group: Option<String>;
+        /// Run after those of listener, host and group, before `filters`.
+        policies: PolicyNames = [];
+        /// Policies of listener, host and group that do not apply to it.
+        without: PolicyNames = [];
         /// In the order they run: [{ strip_prefix = "/api" }, { request_headers = { set = { x-env = "blue" } } }].
         filters: List<FilterConfig, FILTERS_MAX> = [];
         /// Action: forward to this cluster.
         cluster: Option<String>;
+        /// Beside `cluster`: copies of requests for another one, whose answers nobody sees.
+        mirror: Option<Table<Mirror>>;
         /// Action: send the client elsewhere.
         redirect: Option<Table<Redirect>>;
         /// Action: answer here.
@@ -235,6 +264,17 @@ document! {
         retry: Option<Table<Retry>>;
         /// A second request to another endpoint when the first takes long; the first answer wins.
         hedge: Option<Table<Hedge>>;
+    }
+
+    /// Copies of a route's requests, with all their headers. They never delay or fail the real ones: at most 128 are under
+    /// way per core, bodies over 64 KiB are not held, upgrades are not copied; what is left out is counted.
+    struct Mirror {
+        /// Where they go.
+        cluster: String;
+        /// Which share of the requests.
+        percent: Percent = 100;
+        /// For the whole exchange with the mirror.
+        timeout: Timeout = "5s";
     }
 
     /// One test of one request header. Exactly one besides `name`.

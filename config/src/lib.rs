@@ -2,6 +2,7 @@
 //! Opens no socket, resolves no name, knows no filter: a filter's own table stays unread until the dry run.
 #![forbid(unsafe_code)]
 
+mod api;
 mod bounded;
 mod check;
 mod cluster;
@@ -12,10 +13,12 @@ mod document;
 mod expression;
 pub mod filter;
 pub mod http;
+mod inherit;
 mod near;
 mod net;
 mod path;
 mod place;
+mod policy;
 mod problem;
 mod reference;
 pub mod snapshot;
@@ -27,6 +30,7 @@ use std::io::Read;
 use std::path::Path;
 
 pub use check::routes::shadowed::shadowed;
+pub use inherit::{Level, outer_policies};
 pub use place::locate;
 pub use problem::{Errors, Fault, Problem};
 pub use reference::reference;

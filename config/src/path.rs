@@ -12,6 +12,9 @@ pub(crate) const SEGMENTS_MAX: usize = 32;
 pub(crate) const LITERAL_BYTES_MAX: usize = 255;
 const PARAM_BYTES_MAX: usize = 64;
 
+/// What stands in a prefix for the version of an API; `check` puts the version there.
+pub(crate) const VERSION: &str = "{version}";
+
 /// What a redirect's `to` may name besides the route's own params.
 pub(crate) const REDIRECT_WORDS: [&str; 4] = ["scheme", "host", "path", "query"];
 
@@ -49,7 +52,8 @@ impl Word for PathPrefix {
 
     fn parse(text: &str) -> Result<Self, Fault> {
         let raw = split(text)?;
-        if raw.iter().any(|segment| segment.contains(['{', '}'])) {
+        let braced = |segment: &str| segment.contains(['{', '}']) && segment != VERSION;
+        if raw.iter().any(|segment| braced(segment)) {
             let pattern = format!("{}/{{*rest}}", text.trim_end_matches('/'));
             let fault = wrong(text, "a prefix has no parameters");
             return Err(fault.cure(format!("write path = {}", quoted(&pattern))));

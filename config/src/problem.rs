@@ -52,7 +52,8 @@ impl Fault {
             [only] => self.cure(format!("the only {kind} is {only:?}")),
             few if few.len() <= LISTED_MAX => {
                 let list: Vec<String> = few.iter().map(|name| format!("{name:?}")).collect();
-                self.cure(format!("the {kind}s are {}", list.join(", ")))
+                let kinds = kind.strip_suffix('y').map_or(format!("{kind}s"), |stem| format!("{stem}ies"));
+                self.cure(format!("the {kinds} are {}", list.join(", ")))
             }
             _ => self,
         }

@@ -11,8 +11,8 @@ Generated from the declarations the gateway itself reads; change those, not this
 
 A *duration* is a whole number with a unit: `250ms`, `30s`, `5m`, `1h`, `7d`. A *size* is a whole number of bytes, or
 one with a unit of powers of 1024: `1024`, `64KiB`, `10MiB`, `1GiB`. `NAME` stands for a name you choose (letters,
-digits, `.`, `_`, `-`; at most 64), `N` for a core's number from 0, `[]` for each element of a list. An unknown key is
-an error.
+digits, `.`, `_`, `-`; at most 64), `HOST` for a host or `*.example.com` in quotes, `N` for a core's number from 0,
+`[]` for each element of a list. An unknown key is an error.
 ";
 
 /// Markdown: one table for each table of the document, in its order.

@@ -3,12 +3,14 @@
 
 mod cluster;
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 pub use crate::condition::{Condition, Subject, Test};
 pub use crate::expression::{Expression, PathExpression};
+use crate::units::Percent;
 pub use cluster::*;
 
 /// A whole configuration that passed every check.
@@ -20,6 +22,14 @@ pub struct Snapshot {
     pub listeners: Vec<Listener>,
     /// Sorted by name; routes refer to them by index.
     pub clusters: Vec<Cluster>,
+    /// Sorted by name; whoever names them does so by index.
+    pub policies: Vec<Policy>,
+    /// Sorted by name; routes refer to them by index.
+    pub apis: Vec<Api>,
+    /// In the order the operator wrote them.
+    pub hosts: Vec<HostEntry>,
+    /// Sorted by name.
+    pub groups: Vec<Group>,
     /// In the order the operator wrote them.
     pub routes: Vec<Route>,
 }
@@ -172,6 +182,8 @@ pub struct Listener {
     /// Pseudonym in `Via`; empty: no `Via`.
     pub via: String,
     pub trusted_proxies: Vec<Cidr>,
+    /// Indices into [`Snapshot::policies`].
+    pub policies: Vec<usize>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -240,12 +252,98 @@ pub struct Route {
     /// In the order they run; the table under each name is the filter's own, built in the dry run.
     pub filters: Vec<FilterConfig>,
     pub action: Action,
-    /// Overrides of the listener's and the cluster's limits.
+    /// Only with [`Action::Cluster`].
+    pub mirror: Option<Mirror>,
+    /// Its path and its headers say so already.
+    pub api: Option<ApiUse>,
+    /// Index into [`Snapshot::groups`].
+    pub group: Option<usize>,
+    /// Indices into [`Snapshot::policies`].
+    pub policies: Vec<usize>,
+    /// Those of listener, host and group that do not apply, as indices.
+    pub without: Vec<usize>,
+    /// The route's own, before any policy's.
+    pub settings: Settings,
+}
+
+/// What a route can say about how its requests are served, and a policy for many; unset is what the listener or the
+/// cluster says.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Settings {
     pub body_bytes_max: Option<u64>,
     pub total_timeout: Option<Duration>,
     /// Replaces the cluster's.
     pub retry: Option<Retry>,
     pub hedge: Option<Hedge>,
+}
+
+/// An API in several versions.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Api {
+    pub name: String,
+    pub by: VersionBy,
+    /// Index into `versions`.
+    pub default: Option<usize>,
+    /// Sorted by name.
+    pub versions: Vec<Version>,
+}
+
+/// How a request says which version it wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VersionBy {
+    Path,
+    /// Lower case.
+    Header(String),
+    Query(String),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Version {
+    pub name: String,
+    /// RFC 9745.
+    pub deprecated_unix_s: Option<u64>,
+    /// RFC 8594.
+    pub sunset_unix_s: Option<u64>,
+    pub link: Option<String>,
+    pub after_sunset: AfterSunset,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AfterSunset {
+    Serve,
+    /// 410.
+    Gone,
+}
+
+/// The version of an API that a route serves, as indices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ApiUse {
+    pub api: usize,
+    pub version: usize,
+}
+
+/// Filters and settings with a name.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Policy {
+    pub name: String,
+    pub filters: Vec<FilterConfig>,
+    pub settings: Settings,
+}
+
+/// Policies of all requests to a host.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HostEntry {
+    pub host: HostPattern,
+    pub policies: Vec<usize>,
+}
+
+/// Policies of all routes of a group.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Group {
+    pub name: String,
+    pub policies: Vec<usize>,
+    /// Those of listener and host that do not apply.
+    pub without: Vec<usize>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -254,6 +352,15 @@ pub enum HostPattern {
     Exact(String),
     /// `*.example.com`: stored as `example.com`; one or more labels stand before it.
     Wildcard(String),
+}
+
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(name) => f.write_str(name),
+            Self::Wildcard(below) => write!(f, "*.{below}"),
+        }
+    }
 }
 
 /// A path over decoded, normalised segments: what stands between the slashes after the first one. So `/` is
@@ -284,6 +391,15 @@ pub struct FilterConfig {
     pub table: toml::Value,
     /// Where it stood (`routes[3].filters[0].strip_prefix`), for errors of the dry run.
     pub place: String,
+}
+
+/// Copies of requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mirror {
+    /// Index into [`Snapshot::clusters`].
+    pub cluster: usize,
+    pub percent: Percent,
+    pub timeout: Duration,
 }
 
 #[derive(Debug, Clone, PartialEq)]

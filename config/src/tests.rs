@@ -73,6 +73,7 @@ fn listener_defaults() {
         forwarded: Forwarded::X,
         via: "ringway".to_owned(),
         trusted_proxies: Vec::new(),
+        policies: Vec::new(),
     };
     assert_eq!(snapshot(SMALLEST).listeners, [expected]);
 }
@@ -128,10 +129,12 @@ fn cluster_and_route_defaults() {
         priority: 0,
         filters: Vec::new(),
         action: Action::Cluster(0),
-        body_bytes_max: None,
-        total_timeout: None,
-        retry: None,
-        hedge: None,
+        mirror: None,
+        api: None,
+        group: None,
+        policies: Vec::new(),
+        without: Vec::new(),
+        settings: Settings::default(),
     };
     assert_eq!(read.routes, [expected]);
 }
@@ -269,7 +272,8 @@ fn route_keys() {
     assert_eq!((read.hosts, read.listeners), (hosts.to_vec(), vec!["a".to_owned()]));
     assert_eq!(read.path, PathPattern::Prefix(vec!["api".to_owned()]));
     assert_eq!((read.methods, read.priority), (vec!["GET".to_owned(), "PURGE".to_owned()], -3));
-    assert_eq!((read.body_bytes_max, read.total_timeout), (Some(1 << 30), Some(seconds(9))));
+    let (body_bytes_max, total_timeout) = (Some(1 << 30), Some(seconds(9)));
+    assert_eq!(read.settings, Settings { body_bytes_max, total_timeout, ..Settings::default() });
     let shown: Vec<String> = read.conditions.iter().map(Condition::to_string).collect();
     let wanted = [
         "header.x-a",

@@ -1,23 +1,31 @@
 //! A snapshot compiled for serving: flat, immutable, built on the control thread, read by every core. Holds no state
 //! of any core (`shard`) and no text of the document.
 
+mod apis;
+mod policies;
+
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use quanta::Instant;
 use ringway_config::Fault;
 use ringway_config::snapshot::{
-    Action, Cidr, Cluster, EndpointAddress, Hedge, Listener, Redirect, Respond, Retry, Snapshot,
+    Action, ApiUse, Cidr, Cluster, EndpointAddress, Listener, Redirect, Respond, Settings, Snapshot,
 };
 use ringway_proto::{HeadLimits, reason, write_decimal, write_field, write_status_line};
 
-use crate::filter::{self, Filter};
+use crate::filter::{self, Chance, Filter, Numbers};
 use crate::net::Address;
 use crate::observe::RouteLabel;
 use crate::route::{BuildError, RouteTable};
 use crate::sockets::NewSockets;
 use crate::upstream::{ClusterPlan, EndpointPlan};
+use policies::Outers;
+
+pub use apis::{ApiPlan, Apis, VersionPlan};
+pub use policies::{Chain, OuterPolicies};
 
 /// Everything a core needs to serve.
 pub struct Plan {
@@ -29,6 +37,11 @@ pub struct Plan {
     pub table: RouteTable,
     /// By route id.
     pub routes: Vec<RoutePlan>,
+    /// `None` if no listener and no host has a policy.
+    pub outer: Option<OuterPolicies>,
+    pub apis: Apis,
+    /// Of what its filters keep on each core.
+    pub numbers: Numbers,
     /// By route id, for the meters.
     pub labels: Arc<[RouteLabel]>,
     /// Listening sockets that the cores do not have yet.
@@ -45,13 +58,31 @@ pub struct ListenerPlan {
 pub struct RoutePlan {
     pub id: u32,
     pub name: String,
-    pub filters: Vec<Box<dyn Filter>>,
+    /// The version of an API that it serves.
+    pub api: Option<ApiUse>,
+    /// What its version says, the policies of its group, its own, and its own filters.
+    pub inner: Chain,
+    /// Its row in [`Plan::outer`].
+    row: u32,
     pub action: ActionPlan,
-    pub body_bytes_max: Option<u64>,
-    pub total_timeout: Option<std::time::Duration>,
-    /// Replaces the cluster's.
-    pub retry: Option<Retry>,
-    pub hedge: Option<Hedge>,
+    /// With [`ActionPlan::Forward`].
+    pub mirror: Option<MirrorPlan>,
+}
+
+/// Where copies of a route's requests go.
+pub struct MirrorPlan {
+    /// Index into [`Plan::clusters`].
+    pub cluster: usize,
+    pub chance: Chance,
+    /// For the whole exchange with the mirror.
+    pub timeout: Duration,
+}
+
+/// What a request passes: the filters from the outermost to the innermost, and what is set.
+#[derive(Clone, Copy)]
+pub struct InForce<'p> {
+    outer: Option<&'p Chain>,
+    inner: &'p Chain,
 }
 
 pub enum ActionPlan {
@@ -105,25 +136,42 @@ impl Plan {
         let table = RouteTable::build(snapshot).map_err(|error| faults.push(route_fault(&error)));
         let mut routes = Vec::with_capacity(snapshot.routes.len());
         let mut labels = Vec::with_capacity(snapshot.routes.len());
+        let apis = Apis::new(snapshot);
+        let mut numbers = Numbers::default();
+        let built = policies::build(snapshot, &mut numbers, &mut faults);
+        let mut outers = Outers::new(snapshot, &built);
         for (id, route) in snapshot.routes.iter().enumerate() {
-            let filters = route
-                .filters
-                .iter()
-                .filter_map(|config| filter::build(config).map_err(|fault| faults.push(fault)).ok());
+            let own = route.filters.iter().map(|config| filter::build(config, &mut numbers));
+            let own = own.filter_map(|filter| policies::keep(filter, &mut faults)).map(Arc::from).collect();
+            let named: Vec<usize> = snapshot.inner_policies(route).into_iter().map(|(_, policy)| policy).collect();
+            let row = outers.as_mut().map(|outers| outers.row(snapshot, id));
+            let inner = Chain::new(apis.notice(route.api), &built, named.into_iter(), own, route.settings.clone());
+            if let Ok(table) = &table {
+                policies::unmet(&inner, table, id as u32, &mut faults);
+            }
             routes.push(RoutePlan {
                 id: id as u32,
                 name: route.name.clone(),
-                filters: filters.collect(),
+                api: route.api,
+                inner,
+                row: row.and_then(|row| policies::keep(row, &mut faults)).unwrap_or(0),
                 action: action(&route.action),
-                body_bytes_max: route.body_bytes_max,
-                total_timeout: route.total_timeout,
-                retry: route.retry.clone(),
-                hedge: route.hedge,
+                mirror: route.mirror.as_ref().map(|mirror| MirrorPlan {
+                    cluster: mirror.cluster,
+                    chance: Chance::of(mirror.percent),
+                    timeout: mirror.timeout,
+                }),
             });
             if let Ok(table) = &table {
-                labels.push(RouteLabel { name: route.name.as_str().into(), pattern: table.label(id as u32).into() });
+                labels.push(RouteLabel {
+                    name: route.name.as_str().into(),
+                    pattern: table.label(id as u32).into(),
+                    api: route.api.map(|of| apis.names(of)).map(|(api, version)| (api.clone(), version.clone())),
+                });
             }
         }
+        let outer = outers.map(Outers::finish);
+        outer.iter().for_each(|outer| outer.unmet(&mut faults));
         match table {
             Ok(table) if faults.is_empty() => Ok(Plan {
                 generation,
@@ -132,11 +180,46 @@ impl Plan {
                 clusters: clusters(snapshot, names, node, before),
                 table,
                 routes,
+                outer,
+                numbers,
+                apis,
                 labels: labels.into(),
                 sockets: NewSockets::default(),
             }),
             _ => Err(faults),
         }
+    }
+}
+
+impl Plan {
+    /// What a request to `host` on `listener` passes that `route` takes.
+    #[inline]
+    pub fn in_force<'p, 'h>(
+        &'p self,
+        route: &'p RoutePlan,
+        listener: u32,
+        host: impl FnOnce() -> &'h [u8],
+    ) -> InForce<'p> {
+        let outer = self.outer.as_ref().map(|outer| outer.chain(route.row, listener, host()));
+        InForce { outer, inner: &route.inner }
+    }
+}
+
+impl<'p> InForce<'p> {
+    /// The filter at this place of the order in which they run on a request; on an answer they run in reverse.
+    #[inline]
+    pub fn filter(self, at: usize) -> Option<&'p dyn Filter> {
+        let outer = self.outer.map_or(&[][..], |outer| &outer.filters);
+        let filter = match at.checked_sub(outer.len()) {
+            None => &outer[at],
+            Some(at) => self.inner.filters.get(at)?,
+        };
+        Some(&**filter)
+    }
+
+    /// The innermost that says something.
+    pub fn setting<T>(self, of: impl Fn(&'p Settings) -> Option<T>) -> Option<T> {
+        of(&self.inner.settings).or_else(|| of(&self.outer?.settings))
     }
 }
 
@@ -239,5 +322,40 @@ mod tests {
         assert!(inside("10.255.0.1") && inside("::ffff:10.1.2.3") && inside("2001:db8:7fff::1"));
         assert!(!inside("11.0.0.1") && !inside("2001:db8:8000::1") && !inside("::1"));
         assert!(contains(&[Cidr { address: "::".parse().unwrap(), prefix: 0 }], "::1".parse().unwrap()));
+    }
+
+    #[test]
+    fn what_a_route_does_not_have_is_told() {
+        struct NoNames;
+        impl Names for NoNames {
+            fn addresses(&self, _host: &str) -> Vec<IpAddr> {
+                Vec::new()
+            }
+        }
+        let faults = |text: &str| -> Vec<String> {
+            let text = format!("[[routes]]\nname = \"r\"\nrespond = {{}}\n{text}");
+            let loaded = ringway_config::load(&ringway_config::Source { name: "t".into(), text })
+                .unwrap_or_else(|errors| panic!("{errors}"));
+            let plan = Plan::build(&loaded.snapshot, 0, &NoNames, Node::new(1), None);
+            plan.err().unwrap_or_default().iter().map(ToString::to_string).collect()
+        };
+        let rewrite = |to: &str| format!("filters = [{{ rewrite = {{ {to} }} }}]");
+        let listener = "[listeners.a]\nbind = \":1\"\n";
+        assert_eq!(faults(&format!("path = \"/u/{{id}}\"\n{}\n{listener}", rewrite("to = '/{id}'"))), [""; 0]);
+        assert_eq!(
+            faults(&format!("path = \"/u/{{id}}\"\n{}\n{listener}", rewrite("to = '/{ids}'"))),
+            ["routes[0].filters[0].rewrite: the path of route \"r\" has no {ids}; it has id"]
+        );
+        assert_eq!(
+            faults(&format!("path = \"/u\"\n{}\n{listener}", rewrite("prefix = '/a'"))),
+            ["routes[0].filters[0].rewrite: route \"r\" has no path_prefix to replace; \
+              write rewrite = { to = ... } for a whole path"]
+        );
+        let policy = format!("[policies.p]\n{}\n", rewrite("to = '/{id}'"));
+        assert_eq!(
+            faults(&format!("{policy}{listener}policies = [\"p\"]\n")),
+            ["policies.p.filters[0].rewrite: a policy of a listener or a host cannot use {id}; \
+              routes differ in it: name the policy on a group or on the routes"]
+        );
     }
 }

@@ -12,6 +12,7 @@ use quanta::Instant;
 use ringway_config::snapshot::CoreLimits;
 
 use crate::exchange::{Exchange, RequestIds};
+use crate::filter::FilterState;
 use crate::mesh::{CoreGauge, Port, ToControl, ToShard};
 use crate::net::Net;
 use crate::observe::{CoreLog, Meters, MetersSnapshot};
@@ -71,6 +72,7 @@ pub struct Adopted {
     pub plan: Arc<Plan>,
     /// By the plan's cluster index.
     pub clusters: Vec<ClusterState>,
+    pub filters: FilterState,
 }
 
 struct Date {
@@ -188,6 +190,11 @@ impl Shard {
         write(&date.text)
     }
 
+    /// The wall clock in seconds since 1970.
+    pub fn unix_s(&self) -> u64 {
+        self.wall_time(self.net.reaped_at()).duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+    }
+
     /// The wall clock at `moment`, a recent one.
     pub fn wall_time(&self, moment: Instant) -> SystemTime {
         let (mut wall, mut at) = self.wall.get();
@@ -224,13 +231,19 @@ impl Shard {
     }
 }
 
+/// Another one on each core, in each process and with each plan.
+fn filter_seed(core: usize, generation: u64) -> u64 {
+    (core as u64) << 48 ^ generation << 32 ^ u64::from(std::process::id())
+}
+
 impl Adopted {
     fn new(plan: Arc<Plan>, before: Option<&Adopted>, core: usize, cores: usize, meters: &Rc<Meters>) -> Adopted {
         let clusters = plan.clusters.iter().map(|cluster| {
             let same = before.and_then(|before| before.cluster_named(&cluster.config.name));
             ClusterState::adopt(cluster, same, core, cores, meters)
         });
-        Adopted { clusters: clusters.collect(), plan: plan.clone() }
+        let clusters = clusters.collect();
+        Adopted { clusters, filters: FilterState::new(&plan.numbers, filter_seed(core, plan.generation)), plan }
     }
 
     fn cluster_named(&self, name: &str) -> Option<&ClusterState> {

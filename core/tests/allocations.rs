@@ -73,7 +73,13 @@ fn core(origin: &Origin, engine: EngineKind) -> Core {
          [[routes]]\nname = 'asked'\npath_regex = '/v(?<major>[0-9]+)/(?<name>.*)/(?<rest>.*)'\n\
          headers = [{{ name = 'x-a', matches = 'o.*' }}]\nqueries = [{{ name = 'q r', equals = 'a b' }}]\n\
          cookies = [{{ name = 'beta', present = true }}]\n\
-         when = 'client_ip in \"127.0.0.0/8\" and (path contains \"x y\" or host == \"b.test\")'\ncluster = 'o'\n",
+         when = 'client_ip in \"127.0.0.0/8\" and (path contains \"x y\" or host == \"b.test\")'\ncluster = 'o'\n\
+         [hosts.'*.test']\npolicies = ['edge']\n\
+         [policies.edge]\nfilters = [{{ request_headers = {{ set = {{ x-edge = '1' }} }} }}]\n\
+         [[routes]]\nname = 'user'\npath = '/users/{{id}}'\ncluster = 'o'\n\
+         filters = [{{ rewrite = {{ to = '/v2/{{id}}' }} }}, {{ query = {{ set = {{ id = '{{id}}' }}, remove = ['x'] }} }}]\n\
+         [[routes]]\nname = 'old'\npath_prefix = '/old'\ncluster = 'o'\n\
+         filters = [{{ rewrite = {{ regex = '^/old/(.*)$', to = '/new/$1' }} }}]\n",
         origin.address()
     );
     Core::start(&toml, engine, || IS_CORE.with(|core| core.set(true)))
@@ -103,6 +109,9 @@ fn no_allocation(engine: EngineKind) {
     steady("POST with a body", core.address, post, b"HTTP/1.1 200");
     let asked = b"GET /v1/x%20y/z/z?%71+r=a%20b HTTP/1.1\r\nHost: a.test\r\nCookie: a=1; beta=2\r\nX-A: on\r\n\r\n";
     steady("every kind of condition", core.address, asked, b"HTTP/1.1 200");
+    let host = "HTTP/1.1\r\nHost: a.test\r\n\r\n";
+    steady("a rewrite", core.address, format!("GET /users/a%20b?x=1&y=2 {host}").as_bytes(), b"HTTP/1.1 200");
+    steady("a regular expression", core.address, format!("GET /old/a/b {host}").as_bytes(), b"HTTP/1.1 200");
     steady("404", core.address, b"GET /nowhere HTTP/1.1\r\nHost: a.test\r\n\r\n", b"HTTP/1.1 404");
 }
 

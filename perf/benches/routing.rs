@@ -5,8 +5,8 @@ use std::fmt::Write;
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 
-use ringway::exchange::HeaderEdits;
-use ringway::filter::{self, Filter, RequestEdit};
+use ringway::exchange::{HeaderEdits, Rewritten};
+use ringway::filter::{self, Filter, FilterState, Matched, Numbers, RequestEdit, Verdict};
 use ringway::route::{Captures, FieldSource, Query, RouteTable};
 use ringway_config::{Snapshot, Source};
 use ringway_perf::micro::Micro;
@@ -45,11 +45,24 @@ fn main() {
     }
     conditional(&micro);
     random_table(&micro);
-    let filters = filters();
+    let filtered = snapshot(FILTERED);
+    let (filters, state) = filters(&filtered);
+    let table = RouteTable::build(&filtered).expect("one route");
+    let (mut rewritten, captures) = (Rewritten::default(), Captures::default());
     micro.time("filters/strip_prefix+2_headers", || {
-        let mut request = RequestEdit { headers: HeaderEdits::default(), path: b"/api/v1/users/123456", stripped: 0 };
-        filters.iter().for_each(|filter| filter.on_request(black_box(&mut request)));
-        request.stripped
+        let mut request = RequestEdit {
+            headers: HeaderEdits::default(),
+            path: b"/api/v1/users/123456",
+            stripped: 0,
+            query: None,
+            fields: &NoFields,
+            rewritten: &mut rewritten,
+            matched: Matched { table: &table, route: 0, captures: &captures },
+            state: &state,
+            unix_s: &|| 0,
+        };
+        let passed = filters.iter().all(|filter| matches!(filter.on_request(black_box(&mut request)), Verdict::Pass));
+        (passed, request.stripped)
     });
 }
 
@@ -159,13 +172,12 @@ fn snapshot(routes: &str) -> Snapshot {
     loaded.unwrap_or_else(|why| panic!("{why}")).snapshot
 }
 
-fn filters() -> Vec<Box<dyn Filter>> {
-    let route = "[[routes]]\nname = \"api\"\npath_prefix = \"/api\"\ncluster = \"origin\"\n\
+const FILTERED: &str = "[[routes]]\nname = \"api\"\npath_prefix = \"/api\"\ncluster = \"origin\"\n\
         filters = [{ strip_prefix = \"/api\" }, { request_headers = { set = { x-tier = \"gold\" }, remove = [\"x-debug\"] } }]";
-    let snapshot = snapshot(route);
-    snapshot.routes[0]
-        .filters
-        .iter()
-        .map(|config| filter::build(config).unwrap_or_else(|why| panic!("{why:?}")))
-        .collect()
+
+fn filters(snapshot: &Snapshot) -> (Vec<Box<dyn Filter>>, FilterState) {
+    let mut numbers = Numbers::default();
+    let configs = snapshot.routes[0].filters.iter();
+    let built = configs.map(|config| filter::build(config, &mut numbers).unwrap_or_else(|why| panic!("{why:?}")));
+    (built.collect(), FilterState::new(&numbers, 0))
 }

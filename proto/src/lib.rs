@@ -27,7 +27,7 @@ pub use forwarded::{client_ip, write_forwarded, write_ip};
 pub use framing::{Body, FramingError};
 pub use known::Known;
 pub use method::{Method, Version};
-pub use path::{NormalPath, PathError, decode_segment, segments};
+pub use path::{NormalPath, PathError, decode_segment, hides_segments, segments};
 pub use request::{HeadLimits, Progress, RequestError, RequestHead};
 pub use response::{ResponseError, ResponseHead};
 pub use span::{SPAN_END_MAX, Span};

@@ -1,11 +1,14 @@
 //! The one place where a path is read: what routing matches is what the origin is sent, and a spelling that an origin
 //! could read in another way is known to be ambiguous. Never touches the query.
 
+mod hidden;
 mod readings;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
+
+pub use hidden::hides_segments;
 
 /// A request path in normal form (RFC 3986 6.2.2, made strict), reused from request to request.
 ///

@@ -7,7 +7,8 @@ mod twins;
 
 use std::collections::HashMap;
 
-use super::clusters;
+use super::policies::Checked;
+use super::{apis, clusters};
 use crate::bounded::MIB;
 use crate::decode::Table;
 use crate::document;
@@ -16,7 +17,8 @@ use crate::path::{ExactPath, PathPrefix, REDIRECT_WORDS, check_redirect};
 use crate::place::Place;
 use crate::problem::{Fault, Problems, quoted};
 use crate::snapshot::{
-    Action, Cluster, HostPattern, Listener, PathExpression, PathPattern, Redirect, Respond, Route, Segment,
+    Action, Api, Cluster, HostPattern, Listener, Mirror, PathExpression, PathPattern, Redirect, Respond, Route,
+    Segment, Settings,
 };
 use crate::units::size_text;
 
@@ -29,6 +31,23 @@ struct Names<'a> {
     clusters: HashMap<&'a str, usize>,
     /// Same order as the snapshot's.
     cluster_list: Vec<&'a str>,
+    shared: &'a Checked,
+    apis: &'a [Api],
+}
+
+impl Names<'_> {
+    fn cluster(&self, name: &str, place: &Place<'_>, problems: &mut Problems) -> Option<usize> {
+        let known = self.clusters.get(name).copied();
+        if known.is_none() {
+            let fault = Fault::new(format!("no cluster named {}", quoted(name)));
+            let fault = match self.cluster_list.is_empty() {
+                true => fault.cure("add a table [clusters.NAME] with endpoints"),
+                false => fault.suggest(name, "cluster", &self.cluster_list),
+            };
+            problems.error(place, fault);
+        }
+        known
+    }
 }
 
 /// `None` if a route could not be built.
@@ -36,6 +55,8 @@ pub(super) fn check(
     routes: Vec<Table<document::Route>>,
     listeners: &[Listener],
     clusters: &[Cluster],
+    shared: &Checked,
+    apis: &[Api],
     problems: &mut Problems,
 ) -> Option<Vec<Route>> {
     let cluster_list: Vec<&str> = clusters.iter().map(|cluster| cluster.name.as_str()).collect();
@@ -43,6 +64,8 @@ pub(super) fn check(
         listeners: listeners.iter().map(|listener| listener.name.as_str()).collect(),
         clusters: cluster_list.iter().enumerate().map(|(index, name)| (*name, index)).collect(),
         cluster_list,
+        shared,
+        apis,
     };
     let root = Place::ROOT.key("routes");
     let checked = routes.into_iter().enumerate();
@@ -58,8 +81,9 @@ pub(super) fn check(
 }
 
 fn check_route(keys: document::Route, names: &Names<'_>, place: &Place<'_>, problems: &mut Problems) -> Option<Route> {
+    let Names { shared, apis, .. } = *names;
     let hosts = check_hosts(keys.host, keys.hosts.map(|list| list.0), place, problems);
-    let path = check_path(keys.path, keys.path_prefix, keys.path_regex, place, problems);
+    let mut path = check_path(keys.path, keys.path_prefix, keys.path_regex, place, problems);
     warn_colons(&path, place, problems);
     let listeners = keys.listeners.0;
     for (index, name) in listeners.iter().enumerate().filter(|(_, name)| !names.listeners.contains(&name.as_str())) {
@@ -71,7 +95,10 @@ fn check_route(keys: document::Route, names: &Names<'_>, place: &Place<'_>, prob
     let methods: Vec<String> = keys.methods.0.into_iter().map(|method| method.0).collect();
     refuse_repeats(&methods, &place.key("methods"), problems);
     let lists = conditions::Lists { headers: keys.headers.0, queries: keys.queries.0, cookies: keys.cookies.0 };
-    let conditions = lists.check(keys.when, place, problems);
+    let mut conditions = lists.check(keys.when, place, problems);
+    let api = apis::Named { api: keys.api, version: keys.version }.resolve(apis, place, problems);
+    apis::apply(api, apis, &mut path, conditions.as_mut(), place, problems);
+    let mirror = check_mirror(keys.mirror, keys.cluster.is_some(), names, &place.key("mirror"), problems);
     let actions = Actions { cluster: keys.cluster, redirect: keys.redirect, respond: keys.respond };
     let action = actions.check(&path, names, place, problems);
     Some(Route {
@@ -84,10 +111,17 @@ fn check_route(keys: document::Route, names: &Names<'_>, place: &Place<'_>, prob
         priority: keys.priority.i32(),
         filters: keys.filters.0,
         action: action?,
-        body_bytes_max: keys.body_bytes_max.map(|size| size.u64()),
-        total_timeout: keys.total_timeout.map(|time| time.duration()),
-        retry: keys.retry.map(|Table(keys)| clusters::retry(keys, &place.key("retry"), problems)),
-        hedge: keys.hedge.map(|Table(keys)| clusters::hedge(&keys)),
+        mirror,
+        api,
+        group: keys.group.and_then(|name| shared.group(&name, &place.key("group"), problems)),
+        policies: shared.known.resolve(&keys.policies, &place.key("policies"), problems),
+        without: shared.known.resolve(&keys.without, &place.key("without"), problems),
+        settings: Settings {
+            body_bytes_max: keys.body_bytes_max.map(|size| size.u64()),
+            total_timeout: keys.total_timeout.map(|time| time.duration()),
+            retry: keys.retry.map(|Table(keys)| clusters::retry(keys, &place.key("retry"), problems)),
+            hedge: keys.hedge.map(|Table(keys)| clusters::hedge(&keys)),
+        },
     })
 }
 
@@ -126,17 +160,10 @@ fn check_hosts(
     }
     let hosts = hosts.unwrap_or_default();
     for (index, host) in hosts.iter().enumerate().filter(|(index, host)| hosts[..*index].contains(host)) {
-        let fault = Fault::new(format!("{} is named twice", quoted(&host_text(host))));
+        let fault = Fault::new(format!("{} is named twice", quoted(&host.to_string())));
         problems.error(&place.key("hosts").index(index), fault);
     }
     host.into_iter().chain(hosts).collect()
-}
-
-fn host_text(host: &HostPattern) -> String {
-    match host {
-        HostPattern::Exact(name) => name.clone(),
-        HostPattern::Wildcard(below) => format!("*.{below}"),
-    }
 }
 
 fn refuse_repeats(names: &[String], place: &Place<'_>, problems: &mut Problems) {
@@ -174,18 +201,7 @@ impl Actions {
         problems: &mut Problems,
     ) -> Option<Action> {
         match (self.cluster, self.redirect, self.respond) {
-            (Some(name), None, None) => {
-                let known = names.clusters.get(name.as_str()).copied().map(Action::Cluster);
-                if known.is_none() {
-                    let fault = Fault::new(format!("no cluster named {}", quoted(&name)));
-                    let fault = match names.cluster_list.is_empty() {
-                        true => fault.cure("add a table [clusters.NAME] with endpoints"),
-                        false => fault.suggest(&name, "cluster", &names.cluster_list),
-                    };
-                    problems.error(&place.key("cluster"), fault);
-                }
-                known
-            }
+            (Some(name), None, None) => names.cluster(&name, &place.key("cluster"), problems).map(Action::Cluster),
             (None, Some(Table(keys)), None) => {
                 Some(Action::Redirect(check_redirect_keys(keys, path, &place.key("redirect"), problems)))
             }
@@ -204,6 +220,22 @@ impl Actions {
             }
         }
     }
+}
+
+fn check_mirror(
+    keys: Option<Table<document::Mirror>>,
+    is_forwarded: bool,
+    names: &Names<'_>,
+    place: &Place<'_>,
+    problems: &mut Problems,
+) -> Option<Mirror> {
+    let Table(keys) = keys?;
+    if !is_forwarded {
+        let fault = Fault::new("there is nothing to copy: the route forwards no request");
+        problems.error(place, fault.cure("add cluster = \"...\""));
+    }
+    let cluster = names.cluster(&keys.cluster, &place.key("cluster"), problems)?;
+    Some(Mirror { cluster, percent: keys.percent, timeout: keys.timeout.duration() })
 }
 
 fn check_redirect_keys(
@@ -281,6 +313,9 @@ fn warn_unused(routes: &[Route], listeners: &[Listener], clusters: &[Cluster], p
     for route in routes {
         if let Action::Cluster(index) = route.action {
             used[index] = true;
+        }
+        if let Some(mirror) = &route.mirror {
+            used[mirror.cluster] = true;
         }
     }
     let root = Place::ROOT.key("clusters");

@@ -78,7 +78,8 @@ fn retries() {
     };
     assert_eq!(cluster(&format!("[clusters.b.retry]\n{all}")).retry, wanted);
     let read = snapshot(&format!("{SMALLEST}hedge.after = \"30ms\"\n[routes.retry]\n{all}"));
-    assert_eq!((&read.routes[0].retry, read.routes[0].hedge), (&Some(wanted), Some(Hedge { after: millis(30) })));
+    let Settings { retry, hedge, .. } = &read.routes[0].settings;
+    assert_eq!((retry, hedge), (&Some(wanted), &Some(Hedge { after: millis(30) })));
     assert_eq!(read.clusters[0].retry, default_retry());
     let read = cluster("retry_budget = { percent = 0, per_second_min = 3 }");
     assert_eq!(read.retry_budget, RetryBudget { percent: 0, per_second_min: 3 });

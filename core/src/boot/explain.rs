@@ -6,8 +6,9 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
-use ringway_config::snapshot::{Action, EndpointAddress, Route, Snapshot};
-use ringway_config::{Errors, Fault};
+use ringway_config::snapshot::{Action, EndpointAddress, Policy, Route, Settings, Snapshot};
+use ringway_config::units::{duration_text, size_text};
+use ringway_config::{Errors, Fault, Level, outer_policies};
 use ringway_proto::NormalPath;
 
 use super::cli::print_problems;
@@ -145,7 +146,10 @@ fn answer(document: &Document, plan: &Plan, asked: &Asked) -> Result<(String, bo
         asked.client
     );
     match &found {
-        Ok(id) => describe(&mut out, snapshot, plan, *id),
+        Ok(id) => {
+            let entry = plan.outer.as_ref().and_then(|outer| outer.host_entry(query.host));
+            describe(&mut out, &Taken { snapshot, plan, id: *id, listener, entry });
+        }
         Err(missed) => out.push_str(&say_missed(missed)),
     }
     out.push_str("\nroutes in the order of preference:\n");
@@ -176,11 +180,57 @@ fn say_missed(missed: &Missed) -> String {
     }
 }
 
-fn describe(out: &mut String, snapshot: &Snapshot, plan: &Plan, id: RouteId) {
-    let route = &snapshot.routes[id as usize];
-    let _ = writeln!(out, "takes route {:?} ({})", route.name, plan.table.label(id));
+/// A request that has a route.
+struct Taken<'a> {
+    snapshot: &'a Snapshot,
+    plan: &'a Plan,
+    id: RouteId,
+    listener: usize,
+    /// The host entry that applies.
+    entry: Option<usize>,
+}
+
+impl Taken<'_> {
+    /// The policies it passes, outermost first, each with where it was named.
+    fn policies(&self) -> Vec<(&Policy, String)> {
+        let Taken { snapshot, listener, entry, .. } = self;
+        let route = &snapshot.routes[self.id as usize];
+        let listener = &snapshot.listeners[*listener];
+        let of_host = entry.map_or(&[][..], |entry| &snapshot.hosts[entry].policies);
+        let mut all = outer_policies(&listener.policies, of_host, &snapshot.left_out(route));
+        all.extend(snapshot.inner_policies(route));
+        let say = |(level, policy): (Level, usize)| {
+            let policy = &snapshot.policies[policy];
+            let whose = match level {
+                Level::Listener => format!("listener {}", listener.name),
+                Level::Host => {
+                    format!("host {}", entry.map_or(String::new(), |at| snapshot.hosts[at].host.to_string()))
+                }
+                Level::Group => format!("group {}", route.group.map_or("", |at| &snapshot.groups[at].name)),
+                Level::Route => "route".to_owned(),
+            };
+            (policy, format!("policy {} of {whose}", policy.name))
+        };
+        all.into_iter().map(say).collect()
+    }
+}
+
+fn describe(out: &mut String, taken: &Taken<'_>) {
+    let Taken { snapshot, plan, id, .. } = taken;
+    let route = &snapshot.routes[*id as usize];
+    let _ = writeln!(out, "takes route {:?} ({})", route.name, plan.table.label(*id));
+    if let Some(of) = route.api {
+        let api = &snapshot.apis[of.api];
+        let _ = writeln!(out, "  api      {}, version {}", api.name, api.versions[of.version].name);
+    }
+    let policies = taken.policies();
+    for (policy, whose) in &policies {
+        for filter in &policy.filters {
+            let _ = writeln!(out, "  filter   {} = {}  ({whose})", filter.name, filter.table);
+        }
+    }
     for filter in &route.filters {
-        let _ = writeln!(out, "  filter   {} = {}", filter.name, filter.table);
+        let _ = writeln!(out, "  filter   {} = {}  (route)", filter.name, filter.table);
     }
     match &route.action {
         Action::Cluster(index) => {
@@ -201,16 +251,38 @@ fn describe(out: &mut String, snapshot: &Snapshot, plan: &Plan, id: RouteId) {
             );
         }
     }
-    limits(out, route);
+    if let Some(mirror) = &route.mirror {
+        let cluster = &snapshot.clusters[mirror.cluster].name;
+        let percent = mirror.percent.fraction() * 100.0;
+        let _ = writeln!(out, "  mirror   {percent} % to {cluster}, {} at most", duration_text(mirror.timeout));
+    }
+    settings(out, taken, &policies);
 }
 
-fn limits(out: &mut String, route: &Route) {
-    if let Some(bytes) = route.body_bytes_max {
-        let _ = writeln!(out, "  limit    body_bytes_max = {bytes}");
+/// Each setting in force, and who says so: the innermost that says anything.
+fn settings(out: &mut String, taken: &Taken<'_>, policies: &[(&Policy, String)]) {
+    let (snapshot, route) = (taken.snapshot, &taken.snapshot.routes[taken.id as usize]);
+    let listener = &snapshot.listeners[taken.listener];
+    let cluster = match &route.action {
+        Action::Cluster(index) => Some(&snapshot.clusters[*index]),
+        Action::Redirect(_) | Action::Respond(_) => None,
+    };
+    let bytes = innermost(route, policies, |of| of.body_bytes_max)
+        .unwrap_or((listener.body_bytes_max, format!("listener {}", listener.name)));
+    let _ = writeln!(out, "  setting  body_bytes_max = {}  ({})", size_text(bytes.0), bytes.1);
+    let of_cluster = || cluster.and_then(|cluster| Some((cluster.total_timeout?, format!("cluster {}", cluster.name))));
+    if let Some((time, whose)) = innermost(route, policies, |of| of.total_timeout).or_else(of_cluster) {
+        let _ = writeln!(out, "  setting  total_timeout = {}  ({whose})", duration_text(time));
     }
-    if let Some(time) = route.total_timeout {
-        let _ = writeln!(out, "  limit    total_timeout = {time:?}");
-    }
+}
+
+fn innermost<T>(
+    route: &Route,
+    policies: &[(&Policy, String)],
+    of: impl Fn(&Settings) -> Option<T>,
+) -> Option<(T, String)> {
+    let own = of(&route.settings).map(|value| (value, "route".to_owned()));
+    own.or_else(|| policies.iter().rev().find_map(|(policy, whose)| Some((of(&policy.settings)?, whose.clone()))))
 }
 
 fn endpoint_text(address: &EndpointAddress) -> String {
@@ -256,6 +328,12 @@ mod tests {
             assert!(said.contains(part), "{part} is not in: {said}");
         }
         assert!(said.contains("\n  user (/users/{id}): path: "), "{said}");
+    }
+
+    #[test]
+    fn a_query_is_read_for_versions() {
+        assert_eq!(parse_url("/a?b=c#d").unwrap().query, "b=c");
+        assert_eq!(parse_url("http://a/b").unwrap().query, "");
     }
 
     #[test]

@@ -264,7 +264,7 @@ fn note(serving: &Serving<'_>, x: &Exchange) {
         source: record.source,
         flag: record.flag,
         total_ns: total.as_nanos() as u64,
-        origin_wait_ns: record.origin_wait_ns,
+        waited_ns: record.origin_wait_ns + record.held_ns,
         bytes_in: record.bytes_in,
         bytes_out: record.bytes_out,
     };
@@ -307,6 +307,7 @@ fn log_line(serving: &Serving<'_>, x: &Exchange, seen: &Observation, log: &mut C
         let named = |field: &&Field| field.name.of(bytes).eq_ignore_ascii_case(name.as_bytes());
         head.fields.iter().find(named).map(|field| field.value.of(bytes))
     };
+    let api = record.route.and_then(|id| plan.routes[id as usize].api).map(|of| plan.apis.names(of));
     let wall = serving.shard.wall_time(record.started);
     log.log(&Line {
         unix_ns: wall.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64,
@@ -326,6 +327,8 @@ fn log_line(serving: &Serving<'_>, x: &Exchange, seen: &Observation, log: &mut C
         referrer: value(Known::Referer),
         request_id: x.id.as_bytes(),
         route: record.route.map(|id| plan.routes[id as usize].name.as_str()),
+        api: api.map(|(api, _)| &**api),
+        api_version: api.map(|(_, version)| &**version),
         cluster: record.cluster.map(|index| plan.clusters[index].config.name.as_str()),
         endpoint: record.endpoint.as_deref(),
         answered_by: record.source,
@@ -334,8 +337,8 @@ fn log_line(serving: &Serving<'_>, x: &Exchange, seen: &Observation, log: &mut C
         attempts: record.attempts,
         tries: &record.tries,
         generation: plan.generation,
-        overhead_ns: seen.total_ns.saturating_sub(seen.origin_wait_ns),
-        origin_ns: seen.origin_wait_ns,
+        overhead_ns: seen.total_ns.saturating_sub(seen.waited_ns),
+        origin_ns: record.origin_wait_ns,
         header: &header,
     })
 }

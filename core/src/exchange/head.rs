@@ -7,8 +7,10 @@ use super::edits::HeaderEdits;
 
 /// What a request to an origin says besides what the client said.
 pub struct Forwarding<'a, 'p> {
-    /// Path and query that the origin sees.
+    /// Path that the origin sees.
     pub path: &'a [u8],
+    /// Query that it sees.
+    pub query: Option<&'a [u8]>,
     pub host: &'a [u8],
     /// Our name in `Via`; empty: none is written.
     pub via: &'a [u8],
@@ -25,7 +27,7 @@ pub struct Forwarding<'a, 'p> {
 pub fn write_request_head(out: &mut Vec<u8>, head: &RequestHead, bytes: &[u8], say: &Forwarding<'_, '_>) {
     out.extend_from_slice(head.method_span.of(bytes));
     out.push(b' ');
-    write_target(out, head, bytes, say.path);
+    write_target(out, say);
     out.extend_from_slice(b" HTTP/1.1\r\nHost: ");
     out.extend_from_slice(say.edits.replacement("host").map_or(say.host, str::as_bytes));
     out.extend_from_slice(b"\r\n");
@@ -75,15 +77,15 @@ pub fn max_forwards(head: &RequestHead, bytes: &[u8]) -> Option<u64> {
     str::from_utf8(field.value.of(bytes)).ok()?.parse().ok()
 }
 
-fn write_target(out: &mut Vec<u8>, head: &RequestHead, bytes: &[u8], path: &[u8]) {
-    if path.is_empty() {
+fn write_target(out: &mut Vec<u8>, say: &Forwarding<'_, '_>) {
+    if say.path.is_empty() {
         out.push(b'/');
     } else {
-        out.extend_from_slice(path);
+        out.extend_from_slice(say.path);
     }
-    if let Some(query) = head.target.query {
+    if let Some(query) = say.query {
         out.push(b'?');
-        out.extend_from_slice(query.of(bytes));
+        out.extend_from_slice(query);
     }
 }
 

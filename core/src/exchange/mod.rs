@@ -9,6 +9,7 @@ mod head_buffer;
 mod pump;
 mod refusal;
 mod request_id;
+mod rewritten;
 
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -24,6 +25,7 @@ pub use pump::{Encoding, Pump, PumpError};
 use quanta::Instant;
 pub use refusal::Refusal;
 pub use request_id::{RequestId, RequestIds};
+pub use rewritten::{REWRITTEN_BYTES_MAX, RewriteError, Rewritten};
 use ringway_proto::{NormalPath, RequestHead, ResponseHead};
 use smallvec::SmallVec;
 
@@ -41,6 +43,7 @@ pub struct Exchange {
     pub answer_bytes: HeadBuffer,
     pub path: NormalPath,
     pub captures: Captures,
+    pub rewritten: Rewritten,
     pub id: RequestId,
     /// Some of the request's body may have been read.
     pub body_taken: bool,
@@ -63,9 +66,13 @@ pub struct Record {
     pub status: u16,
     pub source: Source,
     pub flag: Flag,
+    /// The flag says only that a filter held it.
+    is_only_held: bool,
     /// The whole reason, for the log alone.
     pub reason: Option<Cow<'static, str>>,
     pub origin_wait_ns: u64,
+    /// How long filters held it on purpose.
+    pub held_ns: u64,
     /// Body bytes from the client.
     pub bytes_in: u64,
     /// Body bytes to the client.
@@ -81,6 +88,7 @@ impl Exchange {
             answer_bytes: HeadBuffer::default(),
             path: NormalPath::new(),
             captures: Captures::default(),
+            rewritten: Rewritten::default(),
             id: RequestId::default(),
             body_taken: false,
             record: Record::new(now),
@@ -92,6 +100,7 @@ impl Exchange {
         self.request.reset();
         self.request_bytes.clear();
         self.clear_answer();
+        self.rewritten.clear();
         self.id.clear();
         self.body_taken = false;
         self.record = Record::new(now);
@@ -117,16 +126,26 @@ impl Record {
             status: 0,
             source: Source::Gateway,
             flag: Flag::None,
+            is_only_held: false,
             reason: None,
             origin_wait_ns: 0,
+            held_ns: 0,
             bytes_in: 0,
             bytes_out: 0,
         }
     }
 
+    /// Notes that a filter holds it, which is no failure: what goes wrong later is noted instead.
+    pub fn hold(&mut self, flag: Flag, reason: &'static str) {
+        if self.flag == Flag::None {
+            (self.flag, self.reason, self.is_only_held) = (flag, Some(reason.into()), true);
+        }
+    }
+
     /// Notes what went wrong; the first cause stays.
     pub fn blame(&mut self, flag: Flag, reason: impl Into<Cow<'static, str>>) {
-        if self.flag == Flag::None {
+        if self.flag == Flag::None || self.is_only_held {
+            self.is_only_held = false;
             self.flag = flag;
             self.reason = Some(reason.into());
         }

@@ -39,6 +39,7 @@ pub struct Pump {
     state: State,
     unsent_before: usize,
     kept: Kept,
+    copy: Option<Box<Copied>>,
 }
 
 /// What was read of the body, for another receiver.
@@ -73,6 +74,12 @@ impl Kept {
     }
 }
 
+/// What has gone by, for somebody who wants the body too.
+struct Copied {
+    bytes: Vec<u8>,
+    bytes_max: usize,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     Moving,
@@ -104,6 +111,7 @@ impl Pump {
             state,
             unsent_before: 0,
             kept: Kept::default(),
+            copy: None,
         }
     }
 
@@ -115,6 +123,16 @@ impl Pump {
     pub fn limited(mut self, bytes_max: u64) -> Pump {
         self.bytes_max = bytes_max;
         self
+    }
+
+    /// Keeps a copy of the body, of at most `bytes_max`; to be asked for before anything has moved.
+    pub fn copy(&mut self, bytes_max: usize) {
+        self.copy = Some(Box::new(Copied { bytes: Vec::new(), bytes_max }));
+    }
+
+    /// The whole body; `None` if none was kept, it was too large, or it is not over.
+    pub fn take_copy(&mut self) -> Option<Vec<u8>> {
+        self.copy.take().filter(|_| self.is_done()).map(|copy| copy.bytes)
     }
 
     /// True once the whole body is queued at its receiver.
@@ -155,7 +173,7 @@ impl Pump {
     }
 
     /// The whole body as it is written, for a second receiver beside the first; `None` unless all of it was read and kept.
-    pub fn copy(&self, buffers: &Buffers) -> Option<Vec<u8>> {
+    pub fn whole(&self, buffers: &Buffers) -> Option<Vec<u8>> {
         if !self.is_done() || self.kept.lost || self.kept.bytes.len() as u64 != self.reader.bytes {
             return None;
         }
@@ -237,6 +255,7 @@ impl Pump {
                         return Poll::Ready(Err(PumpError::TooLarge(self.bytes_max)));
                     }
                     self.kept.add(&chunk, buffers);
+                    self.keep_copy(&chunk);
                     self.write(to, chunk, buffers);
                 }
                 Poll::Ready(Ok(None)) => {
@@ -255,6 +274,14 @@ impl Pump {
                     };
                 }
             }
+        }
+    }
+
+    fn keep_copy(&mut self, piece: &[u8]) {
+        match &mut self.copy {
+            Some(copy) if copy.bytes.len() + piece.len() <= copy.bytes_max => copy.bytes.extend_from_slice(piece),
+            Some(_) => self.copy = None,
+            None => {}
         }
     }
 

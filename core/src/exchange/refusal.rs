@@ -22,20 +22,16 @@ pub struct Refusal {
     pub allow: Option<Cow<'static, str>>,
     /// Seconds in `Retry-After`.
     pub retry_after_s: Option<u32>,
+    /// The versions that an API has, as a JSON list: the member `versions`.
+    pub versions: Option<String>,
 }
 
 impl Refusal {
     /// With the status and the code that the flag stands for.
     pub fn new(flag: Flag, reason: impl Into<Cow<'static, str>>) -> Refusal {
-        Refusal {
-            flag,
-            status: flag.status(),
-            code: flag.code(),
-            reason: reason.into(),
-            close: false,
-            allow: None,
-            retry_after_s: None,
-        }
+        let (status, code) = (flag.status(), flag.code());
+        let (close, allow, retry_after_s, versions) = (false, None, None, None);
+        Refusal { flag, status, code, reason: reason.into(), close, allow, retry_after_s, versions }
     }
 
     #[must_use]

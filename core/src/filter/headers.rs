@@ -14,7 +14,7 @@ use ringway_config::http::{HeaderName, HeaderValue};
 use ringway_config::snapshot::FilterConfig;
 use serde::Deserialize;
 
-use super::{Filter, RequestEdit};
+use super::{Filter, RequestEdit, Verdict};
 use crate::exchange::{HeaderEdit, HeaderEdits};
 
 /// The table of both filters.
@@ -54,8 +54,9 @@ impl ResponseHeaders {
 }
 
 impl Filter for RequestHeaders {
-    fn on_request<'p>(&'p self, request: &mut RequestEdit<'p, '_>) {
+    fn on_request<'p>(&'p self, request: &mut RequestEdit<'p, '_>) -> Verdict {
         self.0.push_to(&mut request.headers);
+        Verdict::Pass
     }
 }
 

@@ -1,45 +1,153 @@
 //! Policy on an exchange: one file per filter, which owns its table, its hooks, its docs and its tests.
 //!
-//! A route's filters run in the order they are written, on the request; on the answer in the reverse order. Adding one:
-//! a file here, and a line in [`build`].
+//! A request passes the filters of policies from the outside in (`plan/README.md`), then those of its route in the order
+//! they are written; its answer passes them in reverse. Adding one: a file here, and a line in [`build`].
 
+mod fault;
 mod headers;
+mod query;
+mod rewrite;
+mod state;
 mod strip_prefix;
+mod template;
+mod version_notice;
+
+use std::time::Duration;
 
 use ringway_config::Fault;
 use ringway_config::snapshot::FilterConfig;
 
-use crate::exchange::HeaderEdits;
+use crate::exchange::{HeaderEdits, Refusal, RewriteError, Rewritten};
+use crate::observe::Flag;
+use crate::route::{Captures, FieldSource, RouteId, RouteTable};
+
+pub use state::{Chance, FilterState, Numbers};
+pub use version_notice::VersionNotice;
 
 /// What a filter may do. Compiled once on the control thread, shared read-only by every core.
 pub trait Filter: Send + Sync {
-    fn on_request<'p>(&'p self, _request: &mut RequestEdit<'p, '_>) {}
+    fn on_request<'p>(&'p self, _request: &mut RequestEdit<'p, '_>) -> Verdict {
+        Verdict::Pass
+    }
+
     fn on_answer<'p>(&'p self, _answer: &mut HeaderEdits<'p>) {}
+
+    /// What its routes must have.
+    fn needs(&self) -> Option<&Needs> {
+        None
+    }
 }
 
-/// What a filter may change about a request before it is forwarded.
+/// What a filter says of a request.
+pub enum Verdict {
+    Pass,
+    /// It is answered here; neither the filters that stand further inside nor the origin see it.
+    Reply(Box<Refusal>),
+    /// It is held for a while.
+    Wait(Box<Hold>),
+}
+
+/// A request that waits.
+pub struct Hold {
+    pub time: Duration,
+    /// Shown with it, unless something else goes wrong later.
+    pub flag: Flag,
+    pub reason: &'static str,
+    /// How it is answered then; `None`: it goes on.
+    pub then: Option<Box<Refusal>>,
+}
+
+/// What a filter asks of a route, and where it says so.
+#[derive(Debug, Default)]
+pub struct Needs {
+    pub place: String,
+    /// Params of the path.
+    pub params: Vec<String>,
+    /// `path_prefix`.
+    pub prefix: bool,
+}
+
+/// What a filter may see and change of a request before it is forwarded.
 pub struct RequestEdit<'p, 'r> {
     pub headers: HeaderEdits<'p>,
     /// The normalised path that the route matched.
     pub path: &'r [u8],
     /// Bytes of `path` that the origin does not see; what is left starts with `/` or is empty.
     pub stripped: usize,
+    /// As the client sent it.
+    pub query: Option<&'r [u8]>,
+    pub fields: &'r dyn FieldSource,
+    pub rewritten: &'r mut Rewritten,
+    pub matched: Matched<'r>,
+    pub state: &'r FilterState,
+    /// The wall clock, in seconds since 1970.
+    pub unix_s: &'r dyn Fn() -> u64,
 }
 
-/// The filters that routes can name.
-const NAMES: [&str; 3] = ["request_headers", "response_headers", "strip_prefix"];
+/// The route and what it captured.
+#[derive(Clone, Copy)]
+pub struct Matched<'r> {
+    pub table: &'r RouteTable,
+    pub route: RouteId,
+    pub captures: &'r Captures,
+}
+
+impl RequestEdit<'_, '_> {
+    /// The path as the filters so far have left it.
+    fn current_path(&self) -> &[u8] {
+        match self.rewritten.path() {
+            Some(path) => path,
+            None if self.stripped == self.path.len() => b"/",
+            None => &self.path[self.stripped..],
+        }
+    }
+
+    /// The query as the filters so far have left it.
+    fn current_query(&self) -> Option<&[u8]> {
+        self.rewritten.query().unwrap_or(self.query)
+    }
+
+    /// What the param `name` of the route captured, still percent-encoded.
+    fn param(&self, name: &str) -> &[u8] {
+        let Matched { table, route, captures } = self.matched;
+        let index = table.param_names(route).iter().position(|known| **known == *name);
+        index.and_then(|index| captures.get(self.path, index)).unwrap_or_default()
+    }
+}
+
+fn refuse_rewrite(result: Result<(), RewriteError>) -> Verdict {
+    match result {
+        Ok(()) => Verdict::Pass,
+        Err(RewriteError::TooLong) => {
+            Verdict::Reply(Box::new(Refusal::new(Flag::TargetTooLong, RewriteError::TooLong.to_string())))
+        }
+        Err(error) => {
+            let refusal = Refusal::new(Flag::BadRequest, error.to_string());
+            Verdict::Reply(Box::new(Refusal { code: "bad_rewrite", ..refusal }))
+        }
+    }
+}
+
+/// The filters that routes and policies can name.
+const NAMES: [&str; 6] = ["request_headers", "response_headers", "strip_prefix", "rewrite", "query", "fault"];
 
 /// Builds the filter that a configuration names.
 ///
 /// # Errors
 /// An unknown name, or what the filter's own table has wrong.
-pub fn build(config: &FilterConfig) -> Result<Box<dyn Filter>, Fault> {
+pub fn build(config: &FilterConfig, numbers: &mut Numbers) -> Result<Box<dyn Filter>, Fault> {
     match config.name.as_str() {
         "request_headers" => headers::RequestHeaders::build(config),
         "response_headers" => headers::ResponseHeaders::build(config),
         "strip_prefix" => strip_prefix::StripPrefix::build(config),
+        "rewrite" => rewrite::build(config, numbers),
+        "query" => query::QueryEdits::build(config),
+        "fault" => fault::Fault::build(config),
         name => Err(Fault::new(format!("no filter {name:?}"))
             .at(config.place.clone())
             .cure(format!("the filters are {}", NAMES.join(", ")))),
     }
 }
+
+#[cfg(test)]
+mod tests;

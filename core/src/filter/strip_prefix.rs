@@ -3,13 +3,14 @@
 //! ```toml
 //! filters = [{ strip_prefix = "/api" }]
 //! ```
-//! `/api/users` becomes `/users`, `/api` becomes `/`; a path that does not start with those segments stays as it is.
+//! `/api/users` becomes `/users`, `/api` becomes `/`; a path that does not start with those segments stays as it is. What
+//! it takes of a path that `rewrite` made was not the client's: `X-Forwarded-Prefix` does not name it.
 
 use ringway_config::Fault;
 use ringway_config::snapshot::FilterConfig;
 use ringway_proto::decode_segment;
 
-use super::{Filter, RequestEdit};
+use super::{Filter, RequestEdit, Verdict, refuse_rewrite};
 
 pub(super) struct StripPrefix {
     /// Decoded; never empty.
@@ -36,11 +37,18 @@ impl StripPrefix {
 }
 
 impl Filter for StripPrefix {
-    fn on_request<'p>(&'p self, request: &mut RequestEdit<'p, '_>) {
-        let path = &request.path[request.stripped..];
-        if let Some(length) = self.length_in(path) {
+    fn on_request<'p>(&'p self, request: &mut RequestEdit<'p, '_>) -> Verdict {
+        let Some(length) = self.length_in(request.current_path()) else { return Verdict::Pass };
+        if request.rewritten.path().is_none() {
             request.stripped += length;
+            return Verdict::Pass;
         }
+        let mut draft = request.rewritten.draft();
+        draft.extend_from_slice(&request.current_path()[length..]);
+        if draft.is_empty() {
+            draft.push(b'/');
+        }
+        refuse_rewrite(request.rewritten.set_path(draft))
     }
 }
 
@@ -72,23 +80,20 @@ fn equals_decoded(segment: &[u8], wanted: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::filter::tests::Passed;
 
     fn strip(prefix: &str) -> Result<Box<dyn Filter>, Fault> {
         let table = toml::Value::String(prefix.into());
         StripPrefix::build(&FilterConfig { name: "strip_prefix".into(), table, place: "here".into() })
     }
 
-    fn after(prefix: &str, path: &str) -> String {
-        let filter = strip(prefix).map_err(|fault| format!("{fault:?}")).unwrap();
-        let mut edit = RequestEdit { headers: Default::default(), path: path.as_bytes(), stripped: 0 };
-        filter.on_request(&mut edit);
-        path[edit.stripped..].to_string()
-    }
-
     #[test]
     fn whole_segments_are_stripped() {
+        let after = |prefix: &str, path: &str| {
+            Passed::of(&format!("{{ strip_prefix = \"{prefix}\" }}"), "path_prefix = \"/\"", path).path
+        };
         assert_eq!(after("/api", "/api/users"), "/users");
-        assert_eq!(after("/api/", "/api"), "");
+        assert_eq!(after("/api/", "/api"), "/");
         assert_eq!(after("/api/v1", "/api/v1/"), "/");
         assert_eq!(after("/api", "/apix/users"), "/apix/users");
         assert_eq!(after("/a b", "/a%20b/c"), "/c");

@@ -23,7 +23,7 @@ const USER_AGENT_BYTES_MAX: usize = 512;
 const REFERRER_BYTES_MAX: usize = 1024;
 const REQUEST_ID_BYTES_MAX: usize = 128;
 const USER_BYTES_MAX: usize = 128;
-const NAME_BYTES_MAX: usize = 128; // routes, clusters, endpoints
+const NAME_BYTES_MAX: usize = 128; // routes, APIs, versions, clusters, endpoints
 const REASON_BYTES_MAX: usize = 512;
 /// Tries that a line shows: what `retry.attempts_max` allows, and a hedge.
 const TRIES_MAX: usize = 11;
@@ -44,7 +44,7 @@ const TEXT_BYTES_MAX: usize = METHOD_BYTES_MAX
     + REFERRER_BYTES_MAX
     + REQUEST_ID_BYTES_MAX
     + USER_BYTES_MAX
-    + (3 + TRIES_MAX) * NAME_BYTES_MAX
+    + (5 + TRIES_MAX) * NAME_BYTES_MAX
     + REASON_BYTES_MAX
     + LOGGED_HEADERS_MAX * (HEADER_VALUE_BYTES_MAX + HEADER_NAME_BYTES_MAX);
 /// Keys, numbers, times, addresses and the marks of cut texts.
@@ -160,6 +160,8 @@ pub struct Line<'a> {
     pub referrer: Option<&'a [u8]>,
     pub request_id: &'a [u8],
     pub route: Option<&'a str>,
+    pub api: Option<&'a str>,
+    pub api_version: Option<&'a str>,
     pub cluster: Option<&'a str>,
     pub endpoint: Option<&'a str>,
     pub answered_by: Source,
@@ -237,6 +239,8 @@ fn ecs(out: &mut Vec<u8>, times: &mut Times, core: usize, headers: &[LoggedHeade
     text(out, ",\"http.request.referrer\":\"", line.referrer, REFERRER_BYTES_MAX);
     text(out, ",\"http.request.id\":\"", Some(line.request_id), REQUEST_ID_BYTES_MAX);
     text(out, ",\"ringway.route\":\"", line.route.map(str::as_bytes), NAME_BYTES_MAX);
+    text(out, ",\"ringway.api\":\"", line.api.map(str::as_bytes), NAME_BYTES_MAX);
+    text(out, ",\"ringway.api_version\":\"", line.api_version.map(str::as_bytes), NAME_BYTES_MAX);
     text(out, ",\"ringway.cluster\":\"", line.cluster.map(str::as_bytes), NAME_BYTES_MAX);
     text(out, ",\"ringway.endpoint\":\"", line.endpoint.map(str::as_bytes), NAME_BYTES_MAX);
     let (source, flags) = (line.answered_by.label(), line.flag.letters());

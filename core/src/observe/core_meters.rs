@@ -91,6 +91,12 @@ core_meters! {
     port_exhausted: Counter "ringway_core_port_exhausted_total"
         "Origin connections that could not be opened for want of a local port.",
     retries: Counter "ringway_core_retries_total" "Requests sent again on another connection.",
+    mirrors_open: Gauge "ringway_core_mirrors_open" "Copies of requests under way to mirror clusters.",
+    mirrors_answered: Counter "ringway_core_mirrors_total" outcome = "answered" "Requests that were to be mirrored.",
+    mirrors_failed: Counter "ringway_core_mirrors_total" outcome = "failed" "Requests that were to be mirrored.",
+    mirrors_dropped: Counter "ringway_core_mirrors_total" outcome = "dropped" "Requests that were to be mirrored.",
+    mirrors_without_body: Counter "ringway_core_mirrors_total" outcome = "body_not_held"
+        "Requests that were to be mirrored.",
     buffers_in_use: Gauge "ringway_core_buffers_in_use" "Pooled buffers on loan now.",
     access_log_dropped: Counter "ringway_core_access_log_dropped_total"
         "Access-log lines dropped because this core's ring was full.",

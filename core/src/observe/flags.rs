@@ -76,6 +76,9 @@ flags! {
     NoPort "NP" "no_free_port" 503 "No free port"
         "No local port is left for a connection to this origin: too many connections to one address.",
     Draining "DR" "draining" 503 "Draining" "The gateway is shutting down.",
+    FaultAbort "FI" "fault_abort" 503 "Fault injected" "A fault filter failed the request on purpose.",
+    FaultDelay "DI" "fault_delay" 200 "Delay injected"
+        "A fault filter held the request on purpose, and nothing else went wrong. The status is that of the answer.",
     Panic "PX" "internal_error" 500 "Internal error" "A defect of the gateway ended this request; others go on.",
 }
 
@@ -147,7 +150,7 @@ mod tests {
         for flag in &Flag::ALL[1..] {
             assert!(flag.code().bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{}", flag.code());
             assert!(flag.letters().len() == 2 && flag.letters().bytes().all(|b| b.is_ascii_uppercase()), "{flag:?}");
-            assert!((400..600).contains(&flag.status()), "{flag:?}");
+            assert!((400..600).contains(&flag.status()) || *flag == Flag::FaultDelay, "{flag:?}");
         }
     }
 

@@ -36,6 +36,8 @@ pub struct RouteLabel {
     pub name: Arc<str>,
     /// The path as configured, `{id}` and all; never a client's.
     pub pattern: Arc<str>,
+    /// The API that it is a part of, and which version of it.
+    pub api: Option<(Arc<str>, Arc<str>)>,
 }
 
 /// One finished request.
@@ -49,8 +51,8 @@ pub struct Observation {
     pub flag: Flag,
     /// First byte reaped to last byte sent.
     pub total_ns: u64,
-    /// Of that, how long we waited for the origin.
-    pub origin_wait_ns: u64,
+    /// Of that, how long it waited for the origin, or was held on purpose.
+    pub waited_ns: u64,
     pub bytes_in: u64,
     pub bytes_out: u64,
 }
@@ -252,7 +254,7 @@ impl RouteStats {
         let method = seen.method.min(METHOD_OTHER);
         self.combos.borrow_mut().add(Combo::new(method, seen.status, seen.source, seen.flag), 1);
         self.time(method).record(seen.total_ns);
-        self.overhead.record(seen.total_ns.saturating_sub(seen.origin_wait_ns));
+        self.overhead.record(seen.total_ns.saturating_sub(seen.waited_ns));
         add(&self.bytes_in, seen.bytes_in);
         add(&self.bytes_out, seen.bytes_out);
     }

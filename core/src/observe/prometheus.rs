@@ -58,6 +58,7 @@ impl Scrape {
         let totals = merge(self.cores.values().map(|seen| &*seen.snapshot));
         by_path(&mut page, &totals);
         by_route(&mut page, &totals);
+        by_api(&mut page, &totals);
         super::upstreams::render(&mut page, &facts.clusters);
         self.by_core(&mut page);
         self.imbalance(&mut page);
@@ -158,7 +159,7 @@ fn process(page: &mut Page, facts: &ProcessFacts) {
 fn by_path(page: &mut Page, totals: &Totals<'_>) {
     let mut requests: BTreeMap<(&str, &str, String), u64> = BTreeMap::new();
     let mut times: BTreeMap<(&str, &str), HistogramSnapshot> = BTreeMap::new();
-    for ((_, path), total) in totals {
+    for ((_, path, _), total) in totals {
         for (combo, count) in &total.combos {
             *requests.entry((path, combo.method(), combo.status().to_string())).or_default() += count;
         }
@@ -182,7 +183,7 @@ fn by_path(page: &mut Page, totals: &Totals<'_>) {
 
 fn by_route(page: &mut Page, totals: &Totals<'_>) {
     let mut routes: BTreeMap<&str, Vec<&RouteTotal>> = BTreeMap::new();
-    totals.iter().for_each(|((name, _), total)| routes.entry(name).or_default().push(total));
+    totals.iter().for_each(|((name, _, _), total)| routes.entry(name).or_default().push(total));
 
     const REQUESTS: &str = "ringway_requests_total";
     page.family(REQUESTS, "counter", "Requests served: who answered (source) and what went wrong (flag).");
@@ -213,6 +214,37 @@ fn by_route(page: &mut Page, totals: &Totals<'_>) {
     }
     bytes(page, &routes, "ringway_request_bytes_total", "Bytes of requests, as received.", |total| total.bytes_in);
     bytes(page, &routes, "ringway_response_bytes_total", "Bytes of answers, as sent.", |total| total.bytes_out);
+}
+
+/// The versions of an API side by side, whatever routes they have.
+fn by_api(page: &mut Page, totals: &Totals<'_>) {
+    let mut requests: BTreeMap<(&str, &str, String), u64> = BTreeMap::new();
+    let mut times: BTreeMap<(&str, &str), HistogramSnapshot> = BTreeMap::new();
+    for ((_, _, api), total) in totals {
+        let Some((api, version)) = *api else { continue };
+        for (combo, count) in &total.combos {
+            *requests.entry((api, version, combo.status().to_string())).or_default() += count;
+        }
+        if total.overflow > 0 {
+            *requests.entry((api, version, OTHER.to_string())).or_default() += total.overflow;
+        }
+        for time in total.times.values() {
+            times.entry((api, version)).and_modify(|sum| sum.merge(time)).or_insert(*time);
+        }
+    }
+    if requests.is_empty() {
+        return;
+    }
+    const REQUESTS: &str = "ringway_api_requests_total";
+    page.family(REQUESTS, "counter", "Requests served, by API, version and status.");
+    for ((api, version, code), count) in &requests {
+        page.sample(REQUESTS, &[("api", api), ("version", version), ("code", code)], *count);
+    }
+    const TIME: &str = "ringway_api_response_time_seconds";
+    page.family(TIME, "histogram", "First byte of the request to last byte of the answer, by API and version.");
+    for ((api, version), time) in &times {
+        page.histogram(TIME, &[("api", api), ("version", version)], time);
+    }
 }
 
 fn bytes(

@@ -92,15 +92,15 @@ pub struct MetersSnapshot {
 }
 
 impl MetersSnapshot {
-    /// Name and pattern of a row's route.
-    fn label(&self, route: u32) -> (&str, &str) {
+    /// How a row's route is labelled.
+    fn label(&self, route: u32) -> TotalKey<'_> {
         match route {
-            NO_ROUTE => (NO_ROUTE_LABEL, NO_ROUTE_LABEL),
-            FOLDED => (FOLDED_LABEL, FOLDED_LABEL),
+            NO_ROUTE => (NO_ROUTE_LABEL, NO_ROUTE_LABEL, None),
+            FOLDED => (FOLDED_LABEL, FOLDED_LABEL, None),
             _ => {
                 let at = route as usize;
                 let label = self.live.get(at).unwrap_or_else(|| &self.retired[at - self.live.len()]);
-                (&label.name, &label.pattern)
+                (&label.name, &label.pattern, label.api.as_ref().map(|(api, version)| (&**api, &**version)))
             }
         }
     }
@@ -118,8 +118,11 @@ pub struct RouteTotal {
     pub times: BTreeMap<&'static str, HistogramSnapshot>,
 }
 
-/// Routes over all cores, by (name, pattern), in a stable order. Cores may be at different generations.
-pub type Totals<'a> = BTreeMap<(&'a str, &'a str), RouteTotal>;
+/// Name, pattern, and the API with its version.
+pub type TotalKey<'a> = (&'a str, &'a str, Option<(&'a str, &'a str)>);
+
+/// Routes over all cores, in a stable order. Cores may be at different generations.
+pub type Totals<'a> = BTreeMap<TotalKey<'a>, RouteTotal>;
 
 pub fn merge<'a>(snapshots: impl Iterator<Item = &'a MetersSnapshot>) -> Totals<'a> {
     let mut totals = Totals::new();

@@ -1,9 +1,12 @@
 //! The whole story of a request: our own business first, then its route, its filters, its action.
 
 mod client;
+mod filters;
 mod keys;
+mod mirror;
 mod relay;
 mod reply;
+mod versions;
 
 use std::io;
 use std::net::IpAddr;
@@ -13,18 +16,21 @@ use ringway_config::snapshot::Retry;
 use ringway_proto::{Body, Known, Method, NormalPath, RequestHead, TargetForm, host_of};
 
 use crate::exchange::{
-    BodyReader, Encoding, Exchange, Forwarding, HeaderEdit, HeaderEdits, Hop, Pump, Refusal, client_address,
-    max_forwards, write_hop, write_request_head,
+    BodyReader, Encoding, Exchange, Forwarding, HeaderEdit, Hop, Pump, Refusal, client_address, max_forwards,
+    write_hop, write_request_head,
 };
-use crate::filter::RequestEdit;
 use crate::net::Stream;
-use crate::plan::{ActionPlan, ListenerPlan, RoutePlan};
-use crate::route::{FieldSource, Missed, Query};
+use crate::plan::{ActionPlan, InForce, ListenerPlan, RoutePlan};
+use crate::route::{FieldSource, Missed, Query, RouteId};
 use crate::shard::{Adopted, Shard, Stage};
 use crate::upstream::{Endpoint, Origin};
 
+pub use mirror::{MIRROR_BODY_BYTES_MAX, MIRRORS_OPEN_MAX};
+
 pub use client::{After, Connection, Listening};
 pub use reply::refuse;
+
+use filters::Filtered;
 
 /// The methods that routes can take, for `Allow`.
 const METHODS: &str = "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS";
@@ -74,44 +80,48 @@ pub async fn handle(serving: &Serving<'_>, x: &mut Exchange) -> After {
             Err(refusal) => refuse(serving, x, refusal).await,
         };
     }
-    let rule = match choose(serving, x) {
-        Ok(rule) => rule,
+    let id = match choose(serving, x) {
+        Ok(id) => id,
         Err(refusal) => return refuse(serving, x, refusal).await,
     };
-    let body_max = rule.body_bytes_max.unwrap_or(serving.listener.config.body_bytes_max);
+    let rule = &serving.adopted.plan.routes[id as usize];
+    let host = || host_of(x.request.authority.of(x.request_bytes.bytes()));
+    let in_force = serving.adopted.plan.in_force(rule, serving.listener_index, host);
+    let body_max = in_force.setting(|of| of.body_bytes_max).unwrap_or(serving.listener.config.body_bytes_max);
     if let Body::Length(length) = x.request.body
         && length > body_max
     {
         return refuse(serving, x, Refusal::body_too_large(body_max)).await;
     }
-    let mut edit = RequestEdit { headers: HeaderEdits::default(), path: &x.path.bytes, stripped: 0 };
-    for filter in &rule.filters {
-        filter.on_request(&mut edit);
-    }
-    let mut answer_edits = HeaderEdits::default();
-    for filter in rule.filters.iter().rev() {
-        filter.on_answer(&mut answer_edits);
+    let mut filtered = Filtered::default();
+    if in_force.filter(0).is_some()
+        && let Err(refusal) = filters::run(serving, x, id, in_force, &mut filtered).await
+    {
+        return reply::refuse_edited(serving, x, refusal, &filtered.answer).await;
     }
     match &rule.action {
-        ActionPlan::Respond(answer) => reply::fixed(serving, x, answer, &answer_edits).await,
-        ActionPlan::Redirect(redirect) => reply::redirect(serving, x, redirect, &answer_edits).await,
+        ActionPlan::Respond(answer) => reply::fixed(serving, x, answer, &filtered.answer).await,
+        ActionPlan::Redirect(redirect) => reply::redirect(serving, x, redirect, &filtered.answer).await,
         ActionPlan::Forward(cluster) => {
             x.record.cluster = Some(*cluster);
-            let origin = origin(serving, rule, *cluster, x);
+            let origin = origin(serving, rule, in_force, *cluster, x);
             let mut upload = upload(serving, origin.retry, *cluster, x, body_max);
-            let (edits, stripped) = (&edit.headers, edit.stripped);
             let head = |out: &mut Vec<u8>, x: &Exchange, endpoint: &Endpoint| {
-                write_head(out, x, serving, origin.plan.host_for(&endpoint.label), edits, stripped);
+                write_head(out, x, serving, origin.plan.host_for(&endpoint.label), &filtered);
             };
             x.body_taken = true;
+            let mut mirror = mirror::begin(serving, x, rule.mirror.as_ref(), &filtered, &mut upload);
             let opened = origin.open(serving.client, x, &mut upload, head).await;
             upload.forget(serving.shard.net.buffers());
+            mirror.send(&mut upload);
             match opened {
                 Ok(opened) => {
                     if let Some(cookie) = origin.cookie_for(opened.at) {
-                        answer_edits.push(HeaderEdit::Add("set-cookie", cookie));
+                        filtered.answer.push(HeaderEdit::Add("set-cookie", cookie));
                     }
-                    relay::answer(serving, x, &origin, opened, &mut upload, &answer_edits).await
+                    let after = relay::answer(serving, x, &origin, opened, &mut upload, &filtered.answer).await;
+                    mirror.send(&mut upload);
+                    after
                 }
                 Err(refusal) => refuse(serving, x, refusal).await,
             }
@@ -132,7 +142,7 @@ fn own_business(x: &Exchange) -> Option<Result<(), Refusal>> {
 }
 
 /// Finds the route; an ambiguous path must lead to one route in every reading.
-fn choose<'a>(serving: &Serving<'a>, x: &mut Exchange) -> Result<&'a RoutePlan, Refusal> {
+fn choose(serving: &Serving<'_>, x: &mut Exchange) -> Result<RouteId, Refusal> {
     let bytes = x.request_bytes.bytes();
     x.path.set(x.request.target.path.of(bytes))?;
     let query = Query {
@@ -149,9 +159,13 @@ fn choose<'a>(serving: &Serving<'a>, x: &mut Exchange) -> Result<&'a RoutePlan, 
     } else {
         table.find(&query, &mut x.captures)
     };
-    let id = found.map_err(refuse_missed)?;
+    let id = found.map_err(|missed| {
+        let by_version =
+            (missed == Missed::Conditions).then(|| versions::refuse_unknown(&serving.adopted.plan, &query));
+        by_version.flatten().unwrap_or_else(|| refuse_missed(missed))
+    })?;
     x.record.route = Some(id);
-    Ok(&serving.adopted.plan.routes[id as usize])
+    Ok(id)
 }
 
 fn refuse_missed(missed: Missed) -> Refusal {
@@ -167,10 +181,16 @@ fn refuse_missed(missed: Missed) -> Refusal {
     }
 }
 
-fn origin<'a>(serving: &Serving<'a>, rule: &'a RoutePlan, cluster: usize, x: &Exchange) -> Origin<'a> {
+fn origin<'a>(
+    serving: &Serving<'a>,
+    rule: &RoutePlan,
+    in_force: InForce<'a>,
+    cluster: usize,
+    x: &Exchange,
+) -> Origin<'a> {
     let (adopted, shard) = (serving.adopted, serving.shard);
     let plan = &adopted.plan.clusters[cluster];
-    let total = rule.total_timeout.or(plan.config.total_timeout);
+    let total = in_force.setting(|of| of.total_timeout).or(plan.config.total_timeout);
     Origin {
         net: &shard.net,
         plan,
@@ -178,8 +198,8 @@ fn origin<'a>(serving: &Serving<'a>, rule: &'a RoutePlan, cluster: usize, x: &Ex
         share: &shard.share,
         meters: &shard.meters,
         until_ms: total.map_or(u64::MAX, |total| shard.net.now_ms() + total.as_millis() as u64),
-        retry: rule.retry.as_ref().unwrap_or(&plan.config.retry),
-        hedge: rule.hedge,
+        retry: in_force.setting(|of| of.retry.as_ref()).unwrap_or(&plan.config.retry),
+        hedge: in_force.setting(|of| of.hedge),
         key: plan.config.hash_on.as_ref().and_then(|on| keys::hash(serving, x, rule, on)),
         own: plan.config.sticky.as_ref().and_then(|sticky| {
             let bytes = x.request_bytes.bytes();
@@ -199,14 +219,7 @@ fn upload(serving: &Serving<'_>, retry: &Retry, cluster: usize, x: &Exchange, by
     pump.keeping(if again { retry.body_bytes_max } else { 0 })
 }
 
-fn write_head(
-    out: &mut Vec<u8>,
-    x: &Exchange,
-    serving: &Serving<'_>,
-    host: Option<&str>,
-    edits: &HeaderEdits<'_>,
-    stripped: usize,
-) {
+fn write_head(out: &mut Vec<u8>, x: &Exchange, serving: &Serving<'_>, host: Option<&str>, filtered: &Filtered<'_>) {
     let bytes = x.request_bytes.bytes();
     let authority = x.request.authority.of(bytes);
     let trusted = serving.listener.trusts(serving.connection.peer.ip());
@@ -222,14 +235,15 @@ fn write_head(
     let client = client_of(serving, x);
     let forwarded = |out: &mut Vec<u8>| write_hop(out, &x.request, bytes, &hop, client);
     let say = Forwarding {
-        path: &x.path.bytes[stripped..],
+        path: x.rewritten.path().unwrap_or(&x.path.bytes[filtered.stripped..]),
+        query: x.rewritten.query().unwrap_or_else(|| x.request.target.query.map(|query| query.of(bytes))),
         host: host.map_or(authority, str::as_bytes),
         via: serving.listener.config.via.as_bytes(),
         forwarded: &forwarded,
         drop_forwarding: !trusted,
-        stripped: &x.path.bytes[..stripped],
+        stripped: &x.path.bytes[..filtered.stripped],
         request_id: x.id.as_bytes(),
-        edits,
+        edits: &filtered.request,
     };
     write_request_head(out, &x.request, bytes, &say);
 }

@@ -16,7 +16,17 @@ const UNWANTED_BODY_BYTES_MAX: u64 = 64 * 1024;
 
 /// Sends an error as `application/problem+json` (RFC 9457). The reason stays in the log.
 pub async fn refuse(serving: &Serving<'_>, x: &mut Exchange, refusal: Refusal) -> After {
-    let Refusal { flag, status, code, reason: why, close, allow, retry_after_s } = refusal;
+    refuse_edited(serving, x, refusal, &HeaderEdits::default()).await
+}
+
+/// [`refuse`], for a filter that answers: those that the request has passed have their say.
+pub async fn refuse_edited(
+    serving: &Serving<'_>,
+    x: &mut Exchange,
+    refusal: Refusal,
+    edits: &HeaderEdits<'_>,
+) -> After {
+    let Refusal { flag, status, code, reason: why, close, allow, retry_after_s, versions } = refusal;
     let silent = flag == Flag::ClientGone;
     x.record.blame(flag, why);
     x.record.status = if silent { 0 } else { status };
@@ -35,16 +45,16 @@ pub async fn refuse(serving: &Serving<'_>, x: &mut Exchange, refusal: Refusal) -
         out.extend_from_slice(b"\r\n");
     }
     let mut body = serving.shard.net.buffers().send_buffer();
-    write_problem(&mut body, status, code, x.id.as_str());
+    write_problem(&mut body, status, code, x.id.as_str(), versions.as_deref());
     write_field(&mut out, b"X-Request-ID", x.id.as_bytes());
     write_length(&mut out, body.len());
-    let after = send(serving, x, out, &body, &HeaderEdits::default(), close).await;
+    let after = send(serving, x, out, &body, edits, close).await;
     serving.shard.net.buffers().give_back(body);
     after
 }
 
 /// Every member is ours or harmless: the title and the code are constants, an id has no character to escape.
-fn write_problem(out: &mut Vec<u8>, status: u16, code: &str, id: &str) {
+fn write_problem(out: &mut Vec<u8>, status: u16, code: &str, id: &str, versions: Option<&str>) {
     out.extend_from_slice(b"{\"type\":\"about:blank\",\"title\":\"");
     out.extend_from_slice(reason(status).as_bytes());
     out.extend_from_slice(b"\",\"status\":");
@@ -55,6 +65,10 @@ fn write_problem(out: &mut Vec<u8>, status: u16, code: &str, id: &str) {
         out.extend_from_slice(b"\":\"");
         out.extend_from_slice(value.as_bytes());
         out.push(b'"');
+    }
+    if let Some(versions) = versions {
+        out.extend_from_slice(b",\"versions\":");
+        out.extend_from_slice(versions.as_bytes());
     }
     out.extend_from_slice(b"}\n");
 }

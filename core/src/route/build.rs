@@ -148,7 +148,8 @@ pub(super) fn compile(routes: &[Route], listeners: &[&str]) -> Result<RouteTable
         }
     }
     let hasher = ahash::RandomState::new();
-    let named: Vec<Named<'_>> = views.iter().filter_map(|(host, view)| Some(named((*host)?, roots[view]))).collect();
+    let named: Vec<Named<'_>> =
+        views.iter().filter_map(|(host, view)| Some(Named::new((*host)?, roots[view]))).collect();
     let hosts = Hosts::new(roots[&views[&None]], &named, &hasher);
     let edges = Edges::new(trees.edges(), &hasher);
     let Frozen { nodes, candidates, costs } = trees.freeze();
@@ -250,13 +251,6 @@ fn ranks(routes: &[Route], patterns: &[Pattern], conditions: &[Conditions]) -> H
     }
     keys.sort_unstable();
     keys.into_iter().enumerate().map(|(rank, (_, route))| (route, rank as u32)).collect()
-}
-
-fn named(host: &HostPattern, root: u32) -> Named<'_> {
-    match host {
-        HostPattern::Exact(host) => Named { host, wildcard: false, root },
-        HostPattern::Wildcard(suffix) => Named { host: suffix, wildcard: true, root },
-    }
 }
 
 /// A request walks its host's trie and those of the less specific patterns.

@@ -2,6 +2,7 @@
 
 use super::build::HOST_BYTES_MAX;
 use super::edges::{Edge, Edges};
+use ringway_config::snapshot::HostPattern;
 
 /// The entry of routes that name no host: the end of every chain.
 pub(super) const ANY: u32 = 0;
@@ -33,6 +34,15 @@ pub(super) struct Named<'a> {
     pub(super) root: u32,
 }
 
+impl<'a> Named<'a> {
+    pub(super) fn new(pattern: &'a HostPattern, root: u32) -> Named<'a> {
+        match pattern {
+            HostPattern::Exact(host) => Named { host, wildcard: false, root },
+            HostPattern::Wildcard(suffix) => Named { host: suffix, wildcard: true, root },
+        }
+    }
+}
+
 impl Hosts {
     pub(super) fn new(any_root: u32, named: &[Named<'_>], hasher: &ahash::RandomState) -> Hosts {
         let mut entries = vec![Entry { root: any_root, next: None }];
@@ -62,6 +72,11 @@ impl Hosts {
     /// The entry of the pattern that stood at `place` among those given to [`new`](Self::new).
     pub(super) fn index(place: usize) -> u32 {
         place as u32 + 1 // after ANY
+    }
+
+    /// Where the pattern of an entry other than [`ANY`] stood.
+    pub(super) fn place(index: u32) -> usize {
+        index as usize - 1
     }
 
     pub(super) fn entry(&self, index: u32) -> Entry {

@@ -8,6 +8,7 @@ mod captures;
 mod conditions;
 mod edges;
 mod explain;
+mod host_map;
 mod hosts;
 mod order;
 mod path;
@@ -27,6 +28,7 @@ pub use build::{
 pub use captures::Captures;
 pub use conditions::Allow;
 pub use explain::{Because, Mismatch, Verdict, Why};
+pub use host_map::HostMap;
 
 use captures::Shape;
 use conditions::{Conditions, Methods};
@@ -54,9 +56,17 @@ pub struct Query<'a> {
     pub fields: &'a dyn FieldSource,
 }
 
+impl Query<'_> {
+    /// True as soon as `test` holds for one decoded value of the query parameter `name`. Not for the hot path.
+    pub fn any_param(&self, name: &str, test: impl FnMut(&[u8]) -> bool) -> bool {
+        asked::Asked::new(self, &mut Vec::new()).any_param(name, test)
+    }
+}
+
 /// What is only read if a condition asks for it: the request's header lines, wherever they are kept, and its client.
 pub trait FieldSource {
-    /// True as soon as `test` holds for one value of the header `name` (lower case), asked in the order of the lines.
+    /// True as soon as `test` holds for one value of the header `name` (lower case), asked in the order of the lines; of
+    /// the query parameter `name` for `?name`, its values decoded.
     fn any(&self, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool;
 
     /// The client's address, through trusted proxies.
@@ -173,6 +183,12 @@ impl RouteTable {
     /// The names of what [`Captures`] holds after this route was found, in the same order.
     pub fn param_names(&self, route: RouteId) -> &[Box<str>] {
         &self.rules[route as usize].pattern.params
+    }
+
+    /// Segments of the route's `path_prefix`; `None` if it has none of its own, but a whole path.
+    pub fn prefix_segments(&self, route: RouteId) -> Option<usize> {
+        let pattern = &self.rules[route as usize].pattern;
+        (pattern.end == pattern::End::Open && !pattern.captures_rest).then_some(pattern.steps.len())
     }
 
     /// Tree nodes that this request touches: what the bound on visits is tested by.

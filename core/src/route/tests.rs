@@ -6,7 +6,9 @@ mod explain;
 mod reference;
 
 use super::{Captures, FieldSource, Missed, Query, RouteTable};
-use ringway_config::snapshot::{Action, Condition, HostPattern, PathPattern, Respond, Route, Segment, Subject, Test};
+use ringway_config::snapshot::{
+    Action, Condition, HostPattern, PathPattern, Respond, Route, Segment, Settings, Subject, Test,
+};
 use std::net::IpAddr;
 
 const LISTENERS: [&str; 2] = ["public", "internal"];
@@ -48,10 +50,12 @@ fn route(text: &str) -> Route {
             body: String::new(),
             headers: Vec::new(),
         }),
-        body_bytes_max: None,
-        total_timeout: None,
-        retry: None,
-        hedge: None,
+        mirror: None,
+        api: None,
+        group: None,
+        policies: Vec::new(),
+        without: Vec::new(),
+        settings: Settings::default(),
     }
 }
 

@@ -115,7 +115,7 @@ impl<'a> Origin<'a> {
         write_head: &impl WriteHead,
         tried: &mut Tried,
     ) -> Option<(Rc<Endpoint>, Second<'s, 'a>)> {
-        let body = upload.copy(self.net.buffers())?;
+        let body = upload.whole(self.net.buffers())?;
         let at = self.choose(tried)?;
         let ticket = match self.plan.watched {
             true => {

@@ -10,14 +10,14 @@ fn seen(status: u16) -> Observation {
         source: Source::Origin,
         flag: Flag::None,
         total_ns: 3_000_000,
-        origin_wait_ns: 2_960_000,
+        waited_ns: 2_960_000,
         bytes_in: 10,
         bytes_out: 100,
     }
 }
 
 fn labels(names: &[&str]) -> Arc<[RouteLabel]> {
-    let label = |name: &&str| RouteLabel { name: (*name).into(), pattern: format!("/{name}/{{id}}").into() };
+    let label = |name: &&str| RouteLabel { name: (*name).into(), pattern: format!("/{name}/{{id}}").into(), api: None };
     names.iter().map(label).collect()
 }
 
@@ -37,7 +37,7 @@ fn requests(meters: &Meters) -> Vec<(String, u64)> {
     let snapshot = meters.snapshot(1, Vec::new());
     let totals = merge([&snapshot].into_iter());
     let of = |total: &RouteTotal| total.combos.values().sum::<u64>() + total.overflow;
-    totals.iter().map(|((name, _), total)| (name.to_string(), of(total))).filter(|(_, count)| *count > 0).collect()
+    totals.iter().map(|((name, _, _), total)| (name.to_string(), of(total))).filter(|(_, count)| *count > 0).collect()
 }
 
 fn is(name: &str, count: u64) -> (String, u64) {
@@ -55,7 +55,7 @@ fn each_combination_is_counted_apart() {
     }
     let snapshot = meters.snapshot(1, Vec::new());
     let totals = merge([&snapshot].into_iter());
-    let total = &totals[&("users", "/users/{id}")];
+    let total = &totals[&("users", "/users/{id}", None)];
     let rows: Vec<_> = total.combos.iter().map(|(c, n)| (c.method(), c.status(), c.source(), c.flag(), *n)).collect();
     assert_eq!(rows.len(), 3);
     assert!(rows.contains(&("GET", 200, Source::Origin, Flag::None, 2)));
@@ -131,13 +131,13 @@ fn counts_follow_their_route_through_a_reload() {
 fn a_changed_pattern_is_another_series() {
     let meters = with_routes(&["a"]);
     count(&meters, 0, 1);
-    let moved = RouteLabel { name: "a".into(), pattern: "/elsewhere".into() };
+    let moved = RouteLabel { name: "a".into(), pattern: "/elsewhere".into(), api: None };
     meters.adopt([moved].into());
     count(&meters, 0, 5);
     let snapshot = meters.snapshot(1, Vec::new());
     let totals = merge([&snapshot].into_iter());
-    assert_eq!(totals[&("a", "/a/{id}")].times["GET"].count(), 1);
-    assert_eq!(totals[&("a", "/elsewhere")].times["GET"].count(), 5);
+    assert_eq!(totals[&("a", "/a/{id}", None)].times["GET"].count(), 1);
+    assert_eq!(totals[&("a", "/elsewhere", None)].times["GET"].count(), 5);
 }
 
 #[test]
@@ -172,7 +172,7 @@ fn cores_merge_by_label_whatever_their_generation() {
     (0..2).for_each(|route| count(&two, route, 10));
     let snapshots = [one.snapshot(1, Vec::new()), two.snapshot(2, Vec::new())];
     let totals = merge(snapshots.iter());
-    let sum = |name: &str| totals.iter().find(|((n, _), _)| *n == name).unwrap().1.combos.values().sum::<u64>();
+    let sum = |name: &str| totals.iter().find(|((n, _, _), _)| *n == name).unwrap().1.combos.values().sum::<u64>();
     assert_eq!((sum("a"), sum("b"), sum("c")), (1, 11, 10));
 }
 
@@ -188,7 +188,7 @@ fn a_snapshot_in_slices_is_the_same_and_starts_over_after_a_reload() {
     assert!(slices.step(&meters, 2), "2 live and 2 retired");
     let snapshot = slices.finish(&meters, 2, Vec::new());
     assert_eq!((sum(&snapshot), sum(&meters.snapshot(2, Vec::new()))), (3, 3));
-    let names: Vec<_> = merge([&snapshot].into_iter()).into_keys().map(|(name, _)| name.to_string()).collect();
+    let names: Vec<_> = merge([&snapshot].into_iter()).into_keys().map(|(name, _, _)| name.to_string()).collect();
     assert_eq!(names, [NO_ROUTE_LABEL, "a", "b", "c"]);
 }
 

@@ -96,13 +96,13 @@ const OK: Observation = Observation {
     source: Source::Origin,
     flag: Flag::None,
     total_ns: 300_000,
-    origin_wait_ns: 270_000,
+    waited_ns: 270_000,
     bytes_in: 80,
     bytes_out: 120,
 };
 
 fn label(name: &str, pattern: &str) -> RouteLabel {
-    RouteLabel { name: name.into(), pattern: pattern.into() }
+    RouteLabel { name: name.into(), pattern: pattern.into(), api: None }
 }
 
 /// A core whose routes 0 and 1 share a pattern, and whose route 2 has a hostile name.

@@ -1,0 +1,94 @@
+//! What filters keep on one core: memory for regular expressions, random numbers. Made anew with each plan.
+
+use std::cell::{Cell, OnceCell, RefCell};
+
+use regex_automata::meta::{Cache, Regex};
+use ringway_config::units::Percent;
+
+/// What is numbered while a plan is built.
+#[derive(Debug, Default)]
+pub struct Numbers {
+    regexes: usize,
+}
+
+/// One core's state for the filters of one plan.
+pub struct FilterState {
+    /// By number; made on first use.
+    regexes: Box<[OnceCell<RefCell<Cache>>]>,
+    random: Cell<u64>,
+}
+
+/// How probable something is, of 2^32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Chance(u64);
+
+impl Numbers {
+    pub(super) fn regex(&mut self) -> usize {
+        self.regexes += 1;
+        self.regexes - 1
+    }
+}
+
+impl FilterState {
+    /// `seed` is another one on each core.
+    pub fn new(numbers: &Numbers, seed: u64) -> FilterState {
+        let mixed = seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        FilterState {
+            regexes: (0..numbers.regexes).map(|_| OnceCell::new()).collect(),
+            random: Cell::new(mixed ^ mixed >> 31 | 1), // xorshift never leaves zero
+        }
+    }
+
+    /// The memory that the regular expression of this number searches with: its own on each core, so that no search
+    /// waits for another core's.
+    pub(super) fn regex_cache(&self, number: usize, regex: &Regex) -> &RefCell<Cache> {
+        self.regexes[number].get_or_init(|| RefCell::new(regex.create_cache()))
+    }
+
+    /// True with that probability. xorshift64*, of which the upper half is the better one.
+    pub fn draw(&self, chance: Chance) -> bool {
+        let mut state = self.random.get();
+        state ^= state >> 12;
+        state ^= state << 25;
+        state ^= state >> 27;
+        self.random.set(state);
+        state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32 < chance.0
+    }
+}
+
+impl Chance {
+    pub fn of(percent: Percent) -> Chance {
+        Chance((u64::from(percent.hundredths) << 32) / 10_000)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Within four standard deviations, whatever the seed: a bias of a tenth of a percent would show.
+    #[test]
+    fn shares_are_exact_over_many_draws() {
+        const DRAWS: u32 = 1_000_000;
+        for hundredths in [0, 10, 500, 1000, 5000, 9990, 10_000] {
+            let percent = Percent { hundredths };
+            let chance = Chance::of(percent);
+            for seed in [0, 1, 2, u64::MAX] {
+                let state = FilterState::new(&Numbers::default(), seed);
+                let hits = (0..DRAWS).filter(|_| state.draw(chance)).count() as f64;
+                let share = percent.fraction();
+                let deviation = (f64::from(DRAWS) * share * (1.0 - share)).sqrt();
+                let off = (hits - f64::from(DRAWS) * share).abs();
+                assert!(off <= 4.0 * deviation, "{share} with seed {seed}: {hits}");
+            }
+        }
+    }
+
+    /// Two chances of one request do not go together.
+    #[test]
+    fn draws_are_independent() {
+        let (state, half) = (FilterState::new(&Numbers::default(), 7), Chance::of(Percent { hundredths: 5000 }));
+        let both = (0..100_000).filter(|_| [state.draw(half), state.draw(half)] == [true, true]).count();
+        assert!((24_500..25_500).contains(&both), "{both}");
+    }
+}
