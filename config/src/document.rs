@@ -16,7 +16,7 @@ use crate::place::Place;
 use crate::policy::{Group, HostEntry, Policy, PolicyNames};
 use crate::problem::{Fault, Problems, quoted};
 use crate::snapshot::{
-    AccessFormat, AccessTarget, Cidr, CoreCount, FilterConfig, Forwarded, HostPattern, IoChoice, Steering,
+    AccessFormat, AccessTarget, Cidr, CoreCount, FilterConfig, Forwarded, HashOn, HostPattern, IoChoice, Steering,
 };
 use crate::units::Percent;
 use crate::when::When;
@@ -31,6 +31,7 @@ const APIS_MAX: usize = 10_000;
 const HOSTS_MAX: usize = 1000;
 const METHODS_MAX: usize = 32;
 const CONDITIONS_MAX: usize = 32;
+const ARMS_MAX: usize = 16;
 pub(crate) const FILTERS_MAX: usize = 64;
 const HEADERS_MAX: usize = 64;
 const CIDRS_MAX: usize = 10_000;
@@ -252,6 +253,12 @@ document! {
         cluster: Option<String>;
         /// Beside `cluster`: copies of requests for another one, whose answers nobody sees.
         mirror: Option<Table<Mirror>>;
+        /// Action: forward to one of several clusters:
+        /// [{ cluster = "v1", weight = 95 }, { cluster = "v2", weight = 5, when = 'header.x-canary' }].
+        split: Option<List<Table<Arm>, ARMS_MAX>>;
+        /// Requests with the same key go to the same arm of `split`, over reloads and on every gateway; when a weight
+        /// changes, only as many keys move as must. Without it, or without a key, requests are spread one by one.
+        split_on: Option<HashOn>;
         /// Action: send the client elsewhere.
         redirect: Option<Table<Redirect>>;
         /// Action: answer here.
@@ -336,6 +343,16 @@ document! {
         contains: Option<CookieText>;
         /// A regular expression over the whole value; `.*` at an end leaves that end open.
         matches: Option<Expression>;
+    }
+
+    /// Where a part of a route's requests goes.
+    struct Arm {
+        /// As in a route.
+        cluster: String;
+        /// Relative to the other arms; 0 leaves it what `when` takes.
+        weight: Int<0, 1000000> = 0;
+        /// These requests go here whatever the weights say, the first arm first.
+        when: Option<When>;
     }
 
     /// An answer with a Location.

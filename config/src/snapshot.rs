@@ -252,7 +252,7 @@ pub struct Route {
     /// In the order they run; the table under each name is the filter's own, built in the dry run.
     pub filters: Vec<FilterConfig>,
     pub action: Action,
-    /// Only with [`Action::Cluster`].
+    /// Only with [`Action::Cluster`] and [`Action::Split`].
     pub mirror: Option<Mirror>,
     /// Its path and its headers say so already.
     pub api: Option<ApiUse>,
@@ -406,8 +406,36 @@ pub struct Mirror {
 pub enum Action {
     /// Index into [`Snapshot::clusters`].
     Cluster(usize),
+    Split(Split),
     Redirect(Redirect),
     Respond(Respond),
+}
+
+/// One of several clusters for each request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Split {
+    pub arms: Vec<Arm>,
+    pub on: Option<HashOn>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Arm {
+    /// Index into [`Snapshot::clusters`].
+    pub cluster: usize,
+    pub weight: u32,
+    /// Requests for which all of these hold go here; empty: none by this.
+    pub when: Vec<Condition>,
+}
+
+impl Action {
+    /// Every cluster that it may forward to.
+    pub fn clusters(&self) -> Vec<usize> {
+        match self {
+            Action::Cluster(index) => vec![*index],
+            Action::Split(split) => split.arms.iter().map(|arm| arm.cluster).collect(),
+            Action::Redirect(_) | Action::Respond(_) => Vec::new(),
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

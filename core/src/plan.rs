@@ -12,13 +12,17 @@ use std::time::Duration;
 use quanta::Instant;
 use ringway_config::Fault;
 use ringway_config::snapshot::{
-    Action, ApiUse, Cidr, Cluster, EndpointAddress, Listener, Redirect, Respond, Settings, Snapshot,
+    Action, ApiUse, Cidr, Cluster, EndpointAddress, HashOn, Listener, Redirect, Respond, Route, Settings, Snapshot,
 };
 use ringway_proto::{HeadLimits, reason, write_decimal, write_field, write_status_line};
+
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::filter::{self, Chance, Filter, Numbers};
 use crate::net::Address;
 use crate::observe::RouteLabel;
+use crate::route::Pins;
+use crate::route::split::Split;
 use crate::route::{BuildError, RouteTable};
 use crate::sockets::NewSockets;
 use crate::upstream::{ClusterPlan, EndpointPlan};
@@ -42,6 +46,8 @@ pub struct Plan {
     pub apis: Apis,
     /// Of what its filters keep on each core.
     pub numbers: Numbers,
+    /// Names of the routes that split, in the order of their numbers.
+    pub splits: Vec<String>,
     /// By route id, for the meters.
     pub labels: Arc<[RouteLabel]>,
     /// Listening sockets that the cores do not have yet.
@@ -69,6 +75,19 @@ pub struct RoutePlan {
     pub mirror: Option<MirrorPlan>,
 }
 
+/// One of several clusters for each request.
+pub struct SplitPlan {
+    /// By arm: index into [`Plan::clusters`].
+    pub clusters: Vec<usize>,
+    pub weights: Split,
+    pub pins: Option<Pins>,
+    pub on: Option<HashOn>,
+    /// Of the route's name, which stays over reloads and is the same on every gateway.
+    pub salt: u64,
+    /// Its place in [`Plan::splits`].
+    pub number: usize,
+}
+
 /// Where copies of a route's requests go.
 pub struct MirrorPlan {
     /// Index into [`Plan::clusters`].
@@ -88,6 +107,7 @@ pub struct InForce<'p> {
 pub enum ActionPlan {
     /// Index into [`Plan::clusters`].
     Forward(usize),
+    Split(SplitPlan),
     Redirect(Redirect),
     Respond(FixedAnswer),
 }
@@ -140,6 +160,7 @@ impl Plan {
         let mut numbers = Numbers::default();
         let built = policies::build(snapshot, &mut numbers, &mut faults);
         let mut outers = Outers::new(snapshot, &built);
+        let mut splits = Vec::new();
         for (id, route) in snapshot.routes.iter().enumerate() {
             let own = route.filters.iter().map(|config| filter::build(config, &mut numbers));
             let own = own.filter_map(|filter| policies::keep(filter, &mut faults)).map(Arc::from).collect();
@@ -155,7 +176,10 @@ impl Plan {
                 api: route.api,
                 inner,
                 row: row.and_then(|row| policies::keep(row, &mut faults)).unwrap_or(0),
-                action: action(&route.action),
+                action: action(id, route, &mut splits).unwrap_or_else(|error| {
+                    faults.push(route_fault(&error));
+                    ActionPlan::Forward(0) // the plan is refused
+                }),
                 mirror: route.mirror.as_ref().map(|mirror| MirrorPlan {
                     cluster: mirror.cluster,
                     chance: Chance::of(mirror.percent),
@@ -183,6 +207,7 @@ impl Plan {
                 outer,
                 numbers,
                 apis,
+                splits,
                 labels: labels.into(),
                 sockets: NewSockets::default(),
             }),
@@ -268,12 +293,27 @@ fn endpoints(config: &Cluster, names: &dyn Names) -> Vec<EndpointPlan> {
     endpoints
 }
 
-fn action(action: &Action) -> ActionPlan {
-    match action {
+/// # Errors
+/// An expression of an arm is too large when compiled.
+fn action(id: usize, route: &Route, splits: &mut Vec<String>) -> Result<ActionPlan, BuildError> {
+    Ok(match &route.action {
         Action::Cluster(index) => ActionPlan::Forward(*index),
+        Action::Split(split) => {
+            splits.push(route.name.clone());
+            let weights: Vec<u32> = split.arms.iter().map(|arm| arm.weight).collect();
+            let conditions = split.arms.iter().map(|arm| &arm.when[..]);
+            ActionPlan::Split(SplitPlan {
+                clusters: split.arms.iter().map(|arm| arm.cluster).collect(),
+                weights: Split::new(&weights),
+                pins: Pins::new(conditions, &route.name, format!("routes[{id}].split"))?,
+                on: split.on.clone(),
+                salt: xxh3_64(route.name.as_bytes()),
+                number: splits.len() - 1,
+            })
+        }
         Action::Redirect(redirect) => ActionPlan::Redirect(redirect.clone()),
         Action::Respond(respond) => ActionPlan::Respond(FixedAnswer::new(respond)),
-    }
+    })
 }
 
 impl FixedAnswer {

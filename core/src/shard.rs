@@ -18,6 +18,7 @@ use crate::net::Net;
 use crate::observe::{CoreLog, Meters, MetersSnapshot};
 use crate::plan::Plan;
 use crate::pool::{FuturePool, Recycled};
+use crate::route::split::first_turn;
 use crate::upstream::{ClusterState, PoolShare};
 
 /// News for a shard and from it.
@@ -73,6 +74,8 @@ pub struct Adopted {
     /// By the plan's cluster index.
     pub clusters: Vec<ClusterState>,
     pub filters: FilterState,
+    /// By number of a split: where its next request without a key falls.
+    pub turns: Vec<Cell<u64>>,
 }
 
 struct Date {
@@ -238,16 +241,23 @@ fn filter_seed(core: usize, generation: u64) -> u64 {
 
 impl Adopted {
     fn new(plan: Arc<Plan>, before: Option<&Adopted>, core: usize, cores: usize, meters: &Rc<Meters>) -> Adopted {
+        let known: AHashMap<&str, &ClusterState> = before
+            .iter()
+            .flat_map(|before| std::iter::zip(&before.plan.clusters, &before.clusters))
+            .map(|(plan, state)| (plan.config.name.as_str(), state))
+            .collect();
         let clusters = plan.clusters.iter().map(|cluster| {
-            let same = before.and_then(|before| before.cluster_named(&cluster.config.name));
+            let same = known.get(cluster.config.name.as_str()).copied();
             ClusterState::adopt(cluster, same, core, cores, meters)
         });
         let clusters = clusters.collect();
-        Adopted { clusters, filters: FilterState::new(&plan.numbers, filter_seed(core, plan.generation)), plan }
-    }
-
-    fn cluster_named(&self, name: &str) -> Option<&ClusterState> {
-        let index = self.plan.clusters.iter().position(|cluster| cluster.config.name == name)?;
-        self.clusters.get(index)
+        let turn = |name: &String| {
+            let same = before.and_then(|before| before.plan.splits.iter().position(|known| known == name));
+            let turn = same.zip(before).map(|(at, before)| before.turns[at].get());
+            Cell::new(turn.unwrap_or_else(|| first_turn(core, cores)))
+        };
+        let turns = plan.splits.iter().map(turn).collect();
+        let filters = FilterState::new(&plan.numbers, filter_seed(core, plan.generation));
+        Adopted { clusters, filters, turns, plan }
     }
 }

@@ -17,8 +17,8 @@ use crate::path::{ExactPath, PathPrefix, REDIRECT_WORDS, check_redirect};
 use crate::place::Place;
 use crate::problem::{Fault, Problems, quoted};
 use crate::snapshot::{
-    Action, Api, Cluster, HostPattern, Listener, Mirror, PathExpression, PathPattern, Redirect, Respond, Route,
-    Segment, Settings,
+    Action, Api, Arm, Cluster, HashOn, HostPattern, Listener, Mirror, PathExpression, PathPattern, Redirect, Respond,
+    Route, Segment, Settings, Split,
 };
 use crate::units::size_text;
 
@@ -98,8 +98,20 @@ fn check_route(keys: document::Route, names: &Names<'_>, place: &Place<'_>, prob
     let mut conditions = lists.check(keys.when, place, problems);
     let api = apis::Named { api: keys.api, version: keys.version }.resolve(apis, place, problems);
     apis::apply(api, apis, &mut path, conditions.as_mut(), place, problems);
-    let mirror = check_mirror(keys.mirror, keys.cluster.is_some(), names, &place.key("mirror"), problems);
-    let actions = Actions { cluster: keys.cluster, redirect: keys.redirect, respond: keys.respond };
+    let mirror = check_mirror(
+        keys.mirror,
+        keys.cluster.is_some() || keys.split.is_some(),
+        names,
+        &place.key("mirror"),
+        problems,
+    );
+    let actions = Actions {
+        cluster: keys.cluster,
+        split: keys.split.map(|list| list.0),
+        split_on: keys.split_on,
+        redirect: keys.redirect,
+        respond: keys.respond,
+    };
     let action = actions.check(&path, names, place, problems);
     Some(Route {
         name: keys.name.0,
@@ -188,6 +200,8 @@ fn warn_colons(path: &PathPattern, place: &Place<'_>, problems: &mut Problems) {
 /// What a route can end in; exactly one is.
 struct Actions {
     cluster: Option<String>,
+    split: Option<Vec<Table<document::Arm>>>,
+    split_on: Option<HashOn>,
     redirect: Option<Table<document::Redirect>>,
     respond: Option<Table<document::Respond>>,
 }
@@ -200,26 +214,60 @@ impl Actions {
         place: &Place<'_>,
         problems: &mut Problems,
     ) -> Option<Action> {
-        match (self.cluster, self.redirect, self.respond) {
-            (Some(name), None, None) => names.cluster(&name, &place.key("cluster"), problems).map(Action::Cluster),
-            (None, Some(Table(keys)), None) => {
+        if self.split_on.is_some() && self.split.is_none() {
+            let fault = Fault::new("there is no split");
+            problems.error(&place.key("split_on"), fault.cure("add split = [{ cluster = \"...\", weight = 95 }, ...]"));
+        }
+        match (self.cluster, self.split, self.redirect, self.respond) {
+            (Some(name), None, None, None) => {
+                names.cluster(&name, &place.key("cluster"), problems).map(Action::Cluster)
+            }
+            (None, Some(arms), None, None) => {
+                let arms = check_arms(arms, names, &place.key("split"), problems)?;
+                Some(Action::Split(Split { arms, on: self.split_on }))
+            }
+            (None, None, Some(Table(keys)), None) => {
                 Some(Action::Redirect(check_redirect_keys(keys, path, &place.key("redirect"), problems)))
             }
-            (None, None, Some(Table(keys))) => {
+            (None, None, None, Some(Table(keys))) => {
                 Some(Action::Respond(check_respond(keys, &place.key("respond"), problems)))
             }
-            (None, None, None) => {
+            (None, None, None, None) => {
                 let fault = Fault::new("the route does nothing");
-                problems.error(place, fault.cure("add one of cluster, redirect, respond"));
+                problems.error(place, fault.cure("add one of cluster, split, redirect, respond"));
                 None
             }
             _ => {
-                let fault = Fault::new("more than one of cluster, redirect, respond");
+                let fault = Fault::new("more than one of cluster, split, redirect, respond");
                 problems.error(place, fault.cure("keep one"));
                 None
             }
         }
     }
+}
+
+fn check_arms(
+    arms: Vec<Table<document::Arm>>,
+    names: &Names<'_>,
+    place: &Place<'_>,
+    problems: &mut Problems,
+) -> Option<Vec<Arm>> {
+    if arms.iter().all(|Table(arm)| arm.weight.u32() == 0) {
+        let fault = Fault::new("no arm has a weight: requests that no `when` takes would go nowhere");
+        problems.error(place, fault.cure("give one of them weight = 100"));
+    }
+    let mut checked: Vec<Option<Arm>> = Vec::with_capacity(arms.len());
+    for (index, Table(keys)) in arms.into_iter().enumerate() {
+        let here = place.index(index);
+        let cluster = names.cluster(&keys.cluster, &here.key("cluster"), problems);
+        if cluster.is_some() && checked.iter().flatten().any(|arm| Some(arm.cluster) == cluster) {
+            let fault = Fault::new(format!("a second arm to {}", quoted(&keys.cluster)));
+            problems.error(&here.key("cluster"), fault.cure("make one of both, their conditions joined by or"));
+        }
+        let when = keys.when.map(|when| when.0).unwrap_or_default();
+        checked.push(cluster.map(|cluster| Arm { cluster, weight: keys.weight.u32(), when }));
+    }
+    checked.into_iter().collect()
 }
 
 fn check_mirror(
@@ -232,7 +280,7 @@ fn check_mirror(
     let Table(keys) = keys?;
     if !is_forwarded {
         let fault = Fault::new("there is nothing to copy: the route forwards no request");
-        problems.error(place, fault.cure("add cluster = \"...\""));
+        problems.error(place, fault.cure("add cluster = \"...\" or a split"));
     }
     let cluster = names.cluster(&keys.cluster, &place.key("cluster"), problems)?;
     Some(Mirror { cluster, percent: keys.percent, timeout: keys.timeout.duration() })
@@ -311,9 +359,7 @@ fn check_names(routes: &[Route], problems: &mut Problems) {
 fn warn_unused(routes: &[Route], listeners: &[Listener], clusters: &[Cluster], problems: &mut Problems) {
     let mut used = vec![false; clusters.len()];
     for route in routes {
-        if let Action::Cluster(index) = route.action {
-            used[index] = true;
-        }
+        route.action.clusters().into_iter().for_each(|index| used[index] = true);
         if let Some(mirror) = &route.mirror {
             used[mirror.cluster] = true;
         }

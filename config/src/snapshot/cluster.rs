@@ -1,5 +1,6 @@
 //! A cluster as it was checked: its endpoints, how one is chosen, how it is known to be well, what protects it.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -92,6 +93,19 @@ pub enum HashOn {
     Path,
     /// A parameter of the route's path.
     Param(String),
+}
+
+/// As it is written.
+impl fmt::Display for HashOn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HashOn::Header(name) => write!(f, "header:{name}"),
+            HashOn::Cookie(name) => write!(f, "cookie:{name}"),
+            HashOn::ClientIp => f.write_str("client_ip"),
+            HashOn::Path => f.write_str("path"),
+            HashOn::Param(name) => write!(f, "param:{name}"),
+        }
+    }
 }
 
 /// A cookie that keeps a client with one endpoint.

@@ -238,6 +238,16 @@ fn describe(out: &mut String, taken: &Taken<'_>) {
             let list: Vec<String> = cluster.endpoints.iter().map(|endpoint| endpoint_text(&endpoint.address)).collect();
             let _ = writeln!(out, "  cluster  {}: {}", cluster.name, list.join(", "));
         }
+        Action::Split(split) => {
+            let on = split.on.as_ref().map_or("one by one".to_owned(), |on| format!("by {on}"));
+            let _ = writeln!(out, "  split    {on}");
+            for arm in &split.arms {
+                let when: Vec<String> = arm.when.iter().map(ToString::to_string).collect();
+                let when = if when.is_empty() { String::new() } else { format!(", always if {}", when.join(" and ")) };
+                let _ =
+                    writeln!(out, "  arm      {}, weight {}{when}", snapshot.clusters[arm.cluster].name, arm.weight);
+            }
+        }
         Action::Redirect(redirect) => {
             let _ = writeln!(out, "  redirect {} to {}", redirect.status, redirect.to);
         }
@@ -265,7 +275,7 @@ fn settings(out: &mut String, taken: &Taken<'_>, policies: &[(&Policy, String)])
     let listener = &snapshot.listeners[taken.listener];
     let cluster = match &route.action {
         Action::Cluster(index) => Some(&snapshot.clusters[*index]),
-        Action::Redirect(_) | Action::Respond(_) => None,
+        Action::Split(_) | Action::Redirect(_) | Action::Respond(_) => None,
     };
     let bytes = innermost(route, policies, |of| of.body_bytes_max)
         .unwrap_or((listener.body_bytes_max, format!("listener {}", listener.name)));

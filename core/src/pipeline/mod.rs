@@ -1,5 +1,6 @@
 //! The whole story of a request: our own business first, then its route, its filters, its action.
 
+mod arms;
 mod client;
 mod filters;
 mod keys;
@@ -99,33 +100,33 @@ pub async fn handle(serving: &Serving<'_>, x: &mut Exchange) -> After {
     {
         return reply::refuse_edited(serving, x, refusal, &filtered.answer).await;
     }
-    match &rule.action {
-        ActionPlan::Respond(answer) => reply::fixed(serving, x, answer, &filtered.answer).await,
-        ActionPlan::Redirect(redirect) => reply::redirect(serving, x, redirect, &filtered.answer).await,
-        ActionPlan::Forward(cluster) => {
-            x.record.cluster = Some(*cluster);
-            let origin = origin(serving, rule, in_force, *cluster, x);
-            let mut upload = upload(serving, origin.retry, *cluster, x, body_max);
-            let head = |out: &mut Vec<u8>, x: &Exchange, endpoint: &Endpoint| {
-                write_head(out, x, serving, origin.plan.host_for(&endpoint.label), &filtered);
-            };
-            x.body_taken = true;
-            let mut mirror = mirror::begin(serving, x, rule.mirror.as_ref(), &filtered, &mut upload);
-            let opened = origin.open(serving.client, x, &mut upload, head).await;
-            upload.forget(serving.shard.net.buffers());
-            mirror.send(&mut upload);
-            match opened {
-                Ok(opened) => {
-                    if let Some(cookie) = origin.cookie_for(opened.at) {
-                        filtered.answer.push(HeaderEdit::Add("set-cookie", cookie));
-                    }
-                    let after = relay::answer(serving, x, &origin, opened, &mut upload, &filtered.answer).await;
-                    mirror.send(&mut upload);
-                    after
-                }
-                Err(refusal) => refuse(serving, x, refusal).await,
+    let cluster = match &rule.action {
+        ActionPlan::Respond(answer) => return reply::fixed(serving, x, answer, &filtered.answer).await,
+        ActionPlan::Redirect(redirect) => return reply::redirect(serving, x, redirect, &filtered.answer).await,
+        ActionPlan::Forward(cluster) => *cluster,
+        ActionPlan::Split(split) => arms::choose(serving, x, rule, split),
+    };
+    x.record.cluster = Some(cluster);
+    let origin = origin(serving, rule, in_force, cluster, x);
+    let mut upload = upload(serving, origin.retry, cluster, x, body_max);
+    let head = |out: &mut Vec<u8>, x: &Exchange, endpoint: &Endpoint| {
+        write_head(out, x, serving, origin.plan.host_for(&endpoint.label), &filtered);
+    };
+    x.body_taken = true;
+    let mut mirror = mirror::begin(serving, x, rule.mirror.as_ref(), &filtered, &mut upload);
+    let opened = origin.open(serving.client, x, &mut upload, head).await;
+    upload.forget(serving.shard.net.buffers());
+    mirror.send(&mut upload);
+    match opened {
+        Ok(opened) => {
+            if let Some(cookie) = origin.cookie_for(opened.at) {
+                filtered.answer.push(HeaderEdit::Add("set-cookie", cookie));
             }
+            let after = relay::answer(serving, x, &origin, opened, &mut upload, &filtered.answer).await;
+            mirror.send(&mut upload);
+            after
         }
+        Err(refusal) => refuse(serving, x, refusal).await,
     }
 }
 
@@ -145,14 +146,8 @@ fn own_business(x: &Exchange) -> Option<Result<(), Refusal>> {
 fn choose(serving: &Serving<'_>, x: &mut Exchange) -> Result<RouteId, Refusal> {
     let bytes = x.request_bytes.bytes();
     x.path.set(x.request.target.path.of(bytes))?;
-    let query = Query {
-        listener: serving.listener_index,
-        host: host_of(x.request.authority.of(bytes)),
-        path: &x.path.bytes,
-        query_string: x.request.target.query.map_or(b"", |query| query.of(bytes)),
-        method: x.request.method_span.of(bytes),
-        fields: &Fields { serving, request: &x.request, bytes },
-    };
+    let fields = Fields { serving, request: &x.request, bytes };
+    let query = query(serving, &x.request, &x.path.bytes, bytes, &fields);
     let table = &serving.adopted.plan.table;
     let found = if x.path.ambiguous {
         table.find_all_readings(&query, NormalPath::readings(&x.path), &mut x.captures)
@@ -166,6 +161,24 @@ fn choose(serving: &Serving<'_>, x: &mut Exchange) -> Result<RouteId, Refusal> {
     })?;
     x.record.route = Some(id);
     Ok(id)
+}
+
+/// What a route, or an arm of one, is chosen by.
+fn query<'q>(
+    serving: &Serving<'_>,
+    request: &'q RequestHead,
+    path: &'q [u8],
+    bytes: &'q [u8],
+    fields: &'q Fields<'_>,
+) -> Query<'q> {
+    Query {
+        listener: serving.listener_index,
+        host: host_of(request.authority.of(bytes)),
+        path,
+        query_string: request.target.query.map_or(b"", |query| query.of(bytes)),
+        method: request.method_span.of(bytes),
+        fields,
+    }
 }
 
 fn refuse_missed(missed: Missed) -> Refusal {

@@ -13,6 +13,7 @@ mod hosts;
 mod order;
 mod path;
 mod pattern;
+mod pins;
 pub mod split;
 mod program;
 mod trees;
@@ -29,6 +30,7 @@ pub use captures::Captures;
 pub use conditions::Allow;
 pub use explain::{Because, Mismatch, Verdict, Why};
 pub use host_map::HostMap;
+pub use pins::Pins;
 
 use captures::Shape;
 use conditions::{Conditions, Methods};
