@@ -43,6 +43,10 @@ fn five_percent_are_five_percent_whatever_the_number_of_cores() {
         assert_eq!(stable + canary, 2000);
         // Each core keeps to the weights by itself, up to one request in a hundred.
         assert!((90..=110).contains(&canary), "{shards} shards: {canary} of 2000");
+        gateway.wait_metrics("both arms' counts", |m| {
+            let of = |cluster| m.count("ringway_upstream_requests_total", &[("cluster", cluster)]) as usize;
+            (of("v1"), of("v2")) == (stable, canary)
+        });
     }
 }
 

@@ -267,3 +267,25 @@ fn circuits_and_ejections_are_metrics_and_lines() {
     gateway.wait_output(&format!("cluster app: {endpoint} is ejected for"));
     assert_eq!(gateway.metrics().count(OUT, &[("endpoint", &endpoint), ("reason", "outlier")]), 1);
 }
+
+#[test]
+fn explain_says_how_a_cluster_is_served() {
+    let (a, ..) = origin("a");
+    let lines = "balance = \"maglev\"\nhash_on = \"header:x-user\"\nbreaker = {}\noutlier = {}\nchecks.path = \"/up\"\n\
+        limits = { requests_max = 9 }\nadaptive = {}\nretry = { statuses = [503] }";
+    let toml = two(&a, &a, lines).replacen(&a.endpoint(), "127.0.0.9:1", 1) + "hedge.after = \"50ms\"\n";
+    let gateway = Gateway::start(&toml);
+    let said = ringway(["explain", "GET", "/x", "-c", gateway.config.to_str().expect("a plain path")]).expect(0).out;
+    for wanted in [
+        "balance    maglev on header:x-user",
+        "breaker    open for 5s from 50 % errors of 20 requests in 10s on; 1s for each try",
+        "outlier    out for 30s and longer after 5 errors in a row",
+        "checks     GET /up every 5s, 2s each; out after 3 failed, back after 2 good",
+        "limit      9 requests under way, 0 more wait up to 100ms",
+        "adaptive   8 to 1000 requests under way on each core, by its own latency",
+        "retry    up to 2 tries on connect_failure, reset, 503  (cluster app)",
+        "hedge    a second request after 50ms  (route)",
+    ] {
+        assert!(said.contains(wanted), "{wanted:?} is not in\n{said}");
+    }
+}

@@ -6,12 +6,13 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
-use ringway_config::snapshot::{Action, EndpointAddress, Policy, Route, Settings, Snapshot};
+use ringway_config::snapshot::{Action, Policy, Route, Settings, Snapshot};
 use ringway_config::units::{duration_text, size_text};
 use ringway_config::{Errors, Fault, Level, outer_policies};
 use ringway_proto::NormalPath;
 
 use super::cli::print_problems;
+use super::explain_cluster;
 use crate::control::document::{Document, NoNames};
 use crate::plan::{Node, Plan};
 use crate::route::{Captures, FieldSource, Missed, Query, RouteId};
@@ -234,9 +235,7 @@ fn describe(out: &mut String, taken: &Taken<'_>) {
     }
     match &route.action {
         Action::Cluster(index) => {
-            let cluster = &snapshot.clusters[*index];
-            let list: Vec<String> = cluster.endpoints.iter().map(|endpoint| endpoint_text(&endpoint.address)).collect();
-            let _ = writeln!(out, "  cluster  {}: {}", cluster.name, list.join(", "));
+            explain_cluster::describe(out, &snapshot.clusters[*index]);
         }
         Action::Split(split) => {
             let on = split.on.as_ref().map_or("one by one".to_owned(), |on| format!("by {on}"));
@@ -244,9 +243,10 @@ fn describe(out: &mut String, taken: &Taken<'_>) {
             for arm in &split.arms {
                 let when: Vec<String> = arm.when.iter().map(ToString::to_string).collect();
                 let when = if when.is_empty() { String::new() } else { format!(", always if {}", when.join(" and ")) };
-                let _ =
-                    writeln!(out, "  arm      {}, weight {}{when}", snapshot.clusters[arm.cluster].name, arm.weight);
+                let cluster = &snapshot.clusters[arm.cluster];
+                let _ = writeln!(out, "  arm      {}, weight {}{when}", cluster.name, arm.weight);
             }
+            split.arms.iter().for_each(|arm| explain_cluster::describe(out, &snapshot.clusters[arm.cluster]));
         }
         Action::Redirect(redirect) => {
             let _ = writeln!(out, "  redirect {} to {}", redirect.status, redirect.to);
@@ -284,6 +284,13 @@ fn settings(out: &mut String, taken: &Taken<'_>, policies: &[(&Policy, String)])
     if let Some((time, whose)) = innermost(route, policies, |of| of.total_timeout).or_else(of_cluster) {
         let _ = writeln!(out, "  setting  total_timeout = {}  ({whose})", duration_text(time));
     }
+    let of_cluster = || cluster.map(|cluster| (cluster.retry.clone(), format!("cluster {}", cluster.name)));
+    if let Some((rules, whose)) = innermost(route, policies, |of| of.retry.clone()).or_else(of_cluster) {
+        let _ = writeln!(out, "  retry    {}", explain_cluster::retry(&rules, &whose));
+    }
+    if let Some((rules, whose)) = innermost(route, policies, |of| of.hedge) {
+        let _ = writeln!(out, "  hedge    {}", explain_cluster::hedge(rules, &whose));
+    }
 }
 
 fn innermost<T>(
@@ -293,14 +300,6 @@ fn innermost<T>(
 ) -> Option<(T, String)> {
     let own = of(&route.settings).map(|value| (value, "route".to_owned()));
     own.or_else(|| policies.iter().rev().find_map(|(policy, whose)| Some((of(&policy.settings)?, whose.clone()))))
-}
-
-fn endpoint_text(address: &EndpointAddress) -> String {
-    match address {
-        EndpointAddress::Ip(address) => address.to_string(),
-        EndpointAddress::Unix(path) => format!("unix:{}", path.display()),
-        EndpointAddress::Dns { host, port } => format!("{host}:{port}"),
-    }
 }
 
 #[cfg(test)]

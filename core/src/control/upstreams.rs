@@ -36,6 +36,7 @@ fn of_cluster(plan: &ClusterPlan, now_ms: u64) -> ClusterFacts {
         circuit: under.map(|(rules, breaker)| breaker.circuit(rules) as u64),
         circuit_opened: under.map_or(0, |(_, breaker)| breaker.opened()),
         circuit_refused: under.map_or(0, |(_, breaker)| breaker.refused()),
+        requests: counts.requests.get(),
         retries: counts.retries.get(),
         retries_refused: counts.retries_refused.get(),
         budget: budget(node, now_ms),

@@ -10,6 +10,7 @@ pub struct ClusterFacts {
     pub circuit: Option<u64>,
     pub circuit_opened: u64,
     pub circuit_refused: u64,
+    pub requests: u64,
     pub retries: u64,
     pub retries_refused: u64,
     /// Of requests and of retries in the last ten seconds.
@@ -47,7 +48,10 @@ pub const BARRED: [&str; 3] = ["check", "outlier", "drained"];
 type Value = fn(&ClusterFacts) -> Option<u64>;
 
 /// Name, kind, help, and what it is of a cluster.
-const OF_CLUSTERS: [(&str, &str, &str, Value); 13] = [
+const OF_CLUSTERS: [(&str, &str, &str, Value); 14] = [
+    ("ringway_upstream_requests_total", "counter", "Requests sent to the cluster, tries again not counted.", |c| {
+        Some(c.requests)
+    }),
     ("ringway_circuit_opened_total", "counter", "Times that the breaker opened.", |c| {
         c.circuit.map(|_| c.circuit_opened)
     }),

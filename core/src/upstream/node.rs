@@ -71,6 +71,8 @@ pub struct ClusterNode {
 /// What happened, ever.
 #[derive(Debug, Default)]
 pub struct Counts {
+    /// As of the cores' last ticks.
+    pub requests: Word,
     pub retries: Word,
     /// Retries that the budget did not allow.
     pub retries_refused: Word,

@@ -127,6 +127,7 @@ impl ClusterState {
     pub fn tell_counts(&self, plan: &ClusterPlan, now_ms: u64) {
         let requests = self.uncounted.take();
         if requests > 0 {
+            plan.node.counts.requests.add(requests);
             retry::count(&plan.node, self.core, now_ms, retry::REQUESTS, requests);
         }
     }
