@@ -4,6 +4,7 @@
 use std::cell::Cell;
 
 use ringway_config::snapshot::Balance;
+use smallvec::SmallVec;
 
 use super::balance::{Load, RoundRobin, Spill, bounded, least, of_two, panic, place_after, place_of, slow_start};
 use super::cluster::{ClusterPlan, Table};
@@ -15,6 +16,7 @@ use crate::net::Net;
 const PROPOSALS_MAX: usize = 4;
 /// In which an old average of latency loses 63 % of its say; Finagle's.
 const LATENCY_TAU_NS: u64 = 10_000_000_000;
+type Passed = SmallVec<[u16; PROPOSALS_MAX]>;
 /// In no tier: may not be used.
 const NO_TIER: u8 = u8::MAX;
 
@@ -132,20 +134,30 @@ impl Choice<'_> {
         if let [only] = tier.members[..] {
             return self.may(only).then_some(only);
         }
+        // One that does not take the request is not asked again for it: a cold endpoint is the least busy one for long.
+        let mut passed = Passed::new();
         for _ in 0..PROPOSALS_MAX {
-            let proposed = self.propose(tier);
-            if self.may(proposed) && self.is_warm(proposed) {
-                return Some(proposed);
+            let proposed = self.propose(tier, &passed);
+            if !passed.contains(&proposed) {
+                if self.may(proposed) && self.is_warm(proposed) {
+                    return Some(proposed);
+                }
+                passed.push(proposed);
             }
         }
         let start = self.state.random.below(tier.members.len() as u64) as usize;
         let (before, from) = tier.members.split_at(start);
-        from.iter().chain(before).copied().find(|&at| self.may(at))
+        let all = || from.iter().chain(before).copied().filter(|&at| self.may(at));
+        all().find(|at| !passed.contains(at)).or_else(|| all().next())
     }
 
-    fn propose(&self, tier: &Tier) -> u16 {
+    /// Whoever was `passed` over costs more than anybody else.
+    fn propose(&self, tier: &Tier, passed: &[u16]) -> u16 {
         let (members, random) = (&tier.members[..], &self.state.random);
-        let load = |at: u16| Load::new(self.active(at), self.plan.endpoints[usize::from(at)].weight);
+        let load = |at: u16| match passed.contains(&at) {
+            true => Load::new(u64::MAX, 0),
+            false => Load::new(self.active(at), self.plan.endpoints[usize::from(at)].weight),
+        };
         match self.plan.config.balance {
             Balance::RoundRobin | Balance::RingHash | Balance::Maglev => tier.turns.next(),
             // Equals are taken in turns by their weights; where only some are equal, from behind the last one on.
@@ -160,6 +172,9 @@ impl Choice<'_> {
             }
             Balance::RandomTwo => of_two(members, random, load),
             Balance::Ewma => of_two(members, random, |at| {
+                if passed.contains(&at) {
+                    return u64::MAX;
+                }
                 let (endpoint, weight) =
                     (&self.state.endpoints[usize::from(at)], self.plan.endpoints[usize::from(at)].weight);
                 endpoint.latency.cost(endpoint.active(), self.net.node_ns(), LATENCY_TAU_NS, weight)

@@ -8,12 +8,14 @@ pub mod client;
 pub mod config;
 pub mod gateway;
 pub mod head;
+pub mod load;
 pub mod log;
 pub mod metrics;
 pub mod names;
 pub mod odd;
 pub mod origin;
 pub mod ports;
+pub mod process;
 pub mod smuggle;
 pub mod wire;
 
