@@ -1,10 +1,34 @@
-//! A panic at a chosen wait of a connection, for tests only. Every wait of a connection ends in one of two polls of its
-//! streams, so counting those reaches every `.await` there is.
+//! A panic at a chosen wait of a connection, or a core that does not turn its loop, for tests only. Every wait of a
+//! connection ends in one of two polls of its streams, so counting those reaches every `.await` there is.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
 
 static LEFT: AtomicI64 = AtomicI64::new(-1);
 static PASSED: AtomicU64 = AtomicU64::new(0);
+/// The core that shall stall, from 1, above milliseconds in 32 bits; 0: none.
+static STALL: AtomicU64 = AtomicU64::new(0);
+
+thread_local! {
+    /// This thread's core, from 1.
+    static CORE: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Says whose thread this is.
+pub fn this_is(core: usize) {
+    CORE.set(core as u64 + 1);
+}
+
+/// At its next wait the thread of `core` sleeps for so long, as if some work blocked it.
+pub fn stall(core: usize, time: Duration) {
+    STALL.store((core as u64 + 1) << 32 | time.as_millis() as u64, Ordering::SeqCst);
+}
+
+/// True until the stall has begun.
+pub fn stalls_yet() -> bool {
+    STALL.load(Ordering::SeqCst) != 0
+}
 
 /// The `count`-th wait from now panics (0: the next one), once. Waits are counted from zero again.
 pub fn arm(count: u64) {
@@ -22,6 +46,10 @@ pub fn passed() -> u64 {
 }
 
 pub(super) fn pass() {
+    let stall = STALL.load(Ordering::SeqCst);
+    if stall != 0 && stall >> 32 == CORE.get() && STALL.swap(0, Ordering::SeqCst) == stall {
+        std::thread::sleep(Duration::from_millis(stall & u64::from(u32::MAX)));
+    }
     PASSED.fetch_add(1, Ordering::SeqCst);
     if LEFT.fetch_sub(1, Ordering::SeqCst) == 0 {
         panic!("planted by a test");
