@@ -35,7 +35,7 @@ document! {
         sticky: Option<Table<Sticky>>;
         /// An endpoint that is new or back gets its share little by little.
         slow_start: Option<Table<SlowStart>>;
-        /// When no more than this share of the endpoints may be used, all are: better some answers than none.
+        /// When less than this share of the endpoints may be used, all are: better some answers than none. 0 is never.
         panic_percent: Percent = 10;
         /// A tier takes its usable share times this, at most all; what is left goes to the backups.
         spill_percent: Int<100, 10000> = 140;

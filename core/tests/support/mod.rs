@@ -3,6 +3,7 @@
 // Each test file is a crate of its own and uses its own part of this.
 #![allow(dead_code, unused_imports, unreachable_pub)]
 
+pub mod chi_square;
 pub mod cli;
 pub mod client;
 pub mod config;
