@@ -16,7 +16,9 @@ use crate::observe::core_meters::add;
 use crate::observe::say;
 use crate::pipeline::Listening;
 use crate::plan::Plan;
-use crate::shard::{Adopted, ControlMessage, SWEEP_EVERY, Shard, ShardMessage, ShardParts, ShardPort, Stage};
+use crate::shard::{
+    Adopted, ControlMessage, LEND_EVERY, SWEEP_EVERY, Shard, ShardMessage, ShardParts, ShardPort, Stage,
+};
 use crate::upstream::PoolShare;
 
 /// Messages taken from the inbox in one go.
@@ -237,8 +239,13 @@ impl Life {
         let mut swept_ms = 0;
         loop {
             let pending = self.shard.port.waiting() > 0 || self.shard.stage() > Stage::Serving;
-            self.shard.net.sleep(if pending { LOOK_EVERY } else { SWEEP_EVERY }).await;
+            let lends = self.shard.may_lend();
+            let wait = if lends { LEND_EVERY } else { SWEEP_EVERY };
+            self.shard.net.sleep(if pending { LOOK_EVERY } else { wait }).await;
             self.shard.port.flush();
+            if lends {
+                self.shard.lend();
+            }
             let now_ms = self.shard.net.now_ms();
             if now_ms >= swept_ms + SWEEP_EVERY.as_millis() as u64 {
                 swept_ms = now_ms;

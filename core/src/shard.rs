@@ -30,6 +30,8 @@ pub type ShardPort = Port<ShardMessage, ControlMessage>;
 const EXCHANGES_KEPT_MAX: usize = 32;
 /// How often idle origin connections are looked over.
 pub const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// How often a core with limited connections looks whether another one is short of what rests here.
+pub const LEND_EVERY: Duration = Duration::from_millis(50);
 /// A step of the wall clock shows this late at most.
 const WALL_READ_EVERY: Duration = Duration::from_secs(1);
 /// `Sun, 06 Nov 1994 08:49:37 GMT`
@@ -213,6 +215,16 @@ impl Shard {
 
     pub fn log(&self) -> Option<std::cell::RefMut<'_, CoreLog>> {
         self.log.as_ref().map(RefCell::borrow_mut)
+    }
+
+    /// True if connections to some endpoint are limited, so that one that rests here may be missed elsewhere.
+    pub fn may_lend(&self) -> bool {
+        self.adopted().plan.clusters.iter().any(|cluster| cluster.config.limits.connections_per_endpoint_max > 0)
+    }
+
+    /// Gives up connections at rest that another core waits for.
+    pub fn lend(&self) {
+        self.adopted().clusters.iter().flat_map(|cluster| &cluster.endpoints).for_each(|endpoint| endpoint.lend());
     }
 
     /// Looks over the idle origin connections.

@@ -79,6 +79,11 @@ impl Share {
         Share { quota, kept, own_hunger, known_hunger, cores: cores.max(1) as u32 }
     }
 
+    /// Places of the whole node.
+    pub fn max(&self) -> u32 {
+        self.quota.max()
+    }
+
     /// True: the caller has a place, and gives it back in the end.
     pub fn take(&self) -> bool {
         if let Some(left) = self.kept.get().checked_sub(1) {

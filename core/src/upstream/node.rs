@@ -168,9 +168,12 @@ impl EndpointNode {
     }
 }
 
+/// Places that no node runs out of.
+pub const NO_LIMIT: u32 = u32::MAX >> 1;
+
 /// A limit of 0 is none; the quota then counts without refusing.
 fn or_any(max: u32) -> u32 {
-    if max == 0 { u32::MAX >> 1 } else { max }
+    if max == 0 { NO_LIMIT } else { max }
 }
 
 impl ClusterNode {

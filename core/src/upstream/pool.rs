@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::balance::PeakEwma;
 use super::cluster::EndpointPlan;
-use super::node::EndpointNode;
+use super::node::{EndpointNode, NO_LIMIT};
 use super::waiting::WaitList;
 use crate::mesh::{Quota, Share};
 use crate::net::{Address, Net, Stream};
@@ -66,6 +66,10 @@ impl Place {
         Some(Place { places: places.clone(), opening: true })
     }
 
+    fn is_limited(&self) -> bool {
+        self.places.open.max() < NO_LIMIT
+    }
+
     fn opened(&mut self) {
         if std::mem::take(&mut self.opening) {
             self.places.opening.give();
@@ -97,6 +101,10 @@ struct Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
+        // The reactor closes a little later. By then another core may have opened a connection in this one's place.
+        if self.place.is_limited() {
+            self.stream.end_sending();
+        }
         sub(&self.meters.core.origin_connections_open, 1);
     }
 }
@@ -250,14 +258,19 @@ impl Endpoint {
                 && one.open.stream.is_quiet()
         });
         let resting = idle.partition_point(|one| now_ms - one.since_ms >= IDLE_AFTER_MS);
-        // What rests here may be what another core waits for.
-        let lends = self.places.open.is_wanted_elsewhere();
-        let beyond = if lends { resting } else { resting.saturating_sub(share.idle_per_endpoint_max) };
+        let beyond = resting.saturating_sub(share.idle_per_endpoint_max);
         idle.drain(..beyond);
         self.places.open.tick();
         self.places.opening.tick();
         sub(&self.meters.core.origin_connections_idle, (before - idle.len()) as u64);
         resting - beyond
+    }
+
+    /// Gives up what rests here if another core has found no connection; its place goes there.
+    pub fn lend(&self) {
+        if self.places.open.is_wanted_elsewhere() {
+            self.drop_idle(self.idle());
+        }
     }
 
     /// Drops the `count` connections that rested longest.

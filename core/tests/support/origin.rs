@@ -45,6 +45,8 @@ struct Book {
     tapes: Vec<Arc<Mutex<Vec<u8>>>>,
     live: HashMap<usize, Stream>,
     endings: HashMap<usize, Ending>,
+    /// Connections that were open at the same time, at most.
+    most_open: usize,
 }
 
 impl Shared {
@@ -195,6 +197,11 @@ impl Origin {
         self.shared.book().live.len()
     }
 
+    /// Connections that were open at the same time, at most.
+    pub fn most_connections(&self) -> usize {
+        self.shared.book().most_open
+    }
+
     /// Every byte that came on a connection.
     pub fn tape(&self, connection: usize) -> Vec<u8> {
         let tape = Arc::clone(&self.shared.book().tapes[connection]);
@@ -274,6 +281,9 @@ fn accept(shared: &Arc<Shared>, stream: Stream, script: &Arc<Script>) {
         book.tapes.push(Arc::clone(&wire.tape));
         let connection = book.tapes.len() - 1;
         book.live.insert(connection, twin);
+        // One that its peer has ended counts no more, although its thread may not have noticed yet.
+        let open = book.live.values().filter(|stream| stream.is_established()).count();
+        book.most_open = book.most_open.max(open);
         connection
     };
     let (shared, script) = (Arc::clone(shared), Arc::clone(script));

@@ -74,6 +74,19 @@ impl Stream {
         }
     }
 
+    /// By the kernel: neither side has ended it.
+    pub fn is_established(&self) -> bool {
+        const TCP_ESTABLISHED: u8 = 1;
+        // SAFETY: all-zero bytes are a valid `tcp_info` (plain integers).
+        let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+        let mut size = libc::socklen_t::try_from(size_of::<libc::tcp_info>()).expect("a small struct");
+        // SAFETY: the fd is open (we hold the stream) and the pointers are to a live struct and its size.
+        let done = unsafe {
+            libc::getsockopt(self.fd(), libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut info).cast(), &raw mut size)
+        };
+        done == 0 && info.tcpi_state == TCP_ESTABLISHED
+    }
+
     fn fd(&self) -> RawFd {
         match self {
             Self::Tcp(s) => s.as_raw_fd(),
