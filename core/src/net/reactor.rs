@@ -208,6 +208,11 @@ impl Net {
         self.now_ms.get() + time.as_millis() as u64
     }
 
+    /// The sum of the times in which the core could not run. What was measured across one of them says nothing.
+    pub fn left_out(&self) -> Duration {
+        self.left_out.get()
+    }
+
     fn clock_ms(&self, now: Instant) -> u64 {
         (now - self.started).saturating_sub(self.left_out.get()).as_millis() as u64
     }

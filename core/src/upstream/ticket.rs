@@ -2,6 +2,8 @@
 //! balance by latency, the limit by latency. A try that ends without a word (a client that went, a race that was lost)
 //! counts as nothing.
 
+use std::time::Duration;
+
 use super::breaker::{Admission, Breaker, Outcome};
 use super::cluster::ClusterPlan;
 use super::forward::Origin;
@@ -29,6 +31,8 @@ pub(super) struct Ticket<'a> {
     /// By breaker, the cluster's first: whether it is under it, and then whether it is the trial.
     trials: [Option<bool>; 2],
     net: &'a Net,
+    /// When it began, of the times in which the core could not run: a measure across one of them says nothing.
+    left_out: Duration,
     slot: Option<Slot<'a>>,
 }
 
@@ -45,7 +49,7 @@ impl<'a> Origin<'a> {
     /// What the client is told if the cluster's breaker does not let it through.
     pub(super) fn admit(&self) -> Result<Ticket<'a>, Refusal> {
         let (plan, state, net) = (self.plan, self.state, self.net);
-        let mut ticket = Ticket { plan, state, at: None, trials: [None; 2], net, slot: None };
+        let mut ticket = Ticket { plan, state, at: None, trials: [None; 2], net, left_out: self.net.left_out(), slot: None };
         let (Some(rules), Some(breaker)) = (&plan.config.breaker, &plan.node.breaker) else { return Ok(ticket) };
         match breaker.admit(rules, net.node_ms()) {
             Admission::Refused { after_ms } => return Err(refuse(&plan.config.name, after_ms)),
@@ -110,6 +114,7 @@ impl<'a> Ticket<'a> {
     /// Tells everybody how it ended. What is left is the request's place, which is kept until the answer's end.
     pub fn end(mut self, end: End, took_ns: u64) -> Option<Slot<'a>> {
         let now_ms = self.net.node_ms();
+        let stood_still = self.left_out != self.net.left_out();
         let config = &self.plan.config;
         let failed = |statuses: &[u16]| match end {
             End::Answered(status) => statuses.contains(&status),
@@ -125,6 +130,9 @@ impl<'a> Ticket<'a> {
                 _ => Outcome::Success,
             };
             self.report_each(|rules| outcome(&rules.statuses));
+        }
+        if stood_still && matches!(end, End::Answered(_)) {
+            return self.slot.take(); // its time is the stop's, not the endpoint's
         }
         if let Some(at) = self.at {
             if let Some(rules) = &config.outlier {
