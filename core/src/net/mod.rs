@@ -7,6 +7,7 @@
 
 mod address;
 mod buffers;
+mod clock;
 mod epoll;
 mod exec;
 #[cfg(feature = "failpoints")]

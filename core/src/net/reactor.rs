@@ -6,10 +6,11 @@ use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::time::Duration;
 
-use quanta::{Clock, Instant};
+use quanta::Instant;
 
 use super::address::Address;
 use super::buffers::Buffers;
+use super::clock::CoreClock;
 use super::epoll::Epoll;
 use super::exec;
 use super::sleep::{SLEEPER, Sleepers};
@@ -20,11 +21,6 @@ use super::wheel::Wheel;
 
 /// Send operations kept for reuse; more are freed when done.
 const SEND_OPS_KEPT_MAX: usize = 1024;
-/// A turn or a wait that takes this much longer than it should does so because the core did not run: the process was
-/// stopped, the machine suspended or its CPU taken away. No deadline may fall into such a time, for what came in it has
-/// not been looked at.
-const UNNOTICED: Duration = Duration::from_secs(1);
-
 /// What one core's reactor may hold; see `[cores]`.
 #[derive(Debug, Clone)]
 pub struct NetLimits {
@@ -62,16 +58,7 @@ pub struct Net {
     pub(super) sleepers: RefCell<Sleepers>,
     #[expect(clippy::vec_box, reason = "the kernel reads from an operation, so it must stay where it is")]
     send_ops: RefCell<Vec<Box<SendOp>>>,
-    clock: Clock,
-    started: Instant,
-    /// When the completions of this turn were reaped.
-    turn_at: Cell<Instant>,
-    now_ms: Cell<u64>,
-    /// Time that the reactor's clock leaves out.
-    left_out: Cell<Duration>,
-    /// From the beginning of the node's time to that of the reactor's.
-    since_epoch: Cell<Duration>,
-    node_ms: Cell<u64>,
+    clock: CoreClock,
     stopping: Cell<bool>,
 }
 
@@ -97,8 +84,6 @@ impl Net {
             EngineKind::IoUring => Engine::Uring(Box::new(Uring::new(limits, buffers.clone())?)),
             EngineKind::Epoll => Engine::Epoll(Box::new(Epoll::new()?)),
         };
-        let clock = Clock::new();
-        let started = clock.now();
         Ok(Rc::new(Net {
             engine,
             buffers,
@@ -106,13 +91,7 @@ impl Net {
             wheel: RefCell::new(Wheel::new(0)),
             sleepers: RefCell::default(),
             send_ops: RefCell::default(),
-            clock,
-            started,
-            turn_at: Cell::new(started),
-            now_ms: Cell::new(0),
-            left_out: Cell::new(Duration::ZERO),
-            since_epoch: Cell::new(Duration::ZERO),
-            node_ms: Cell::new(0),
+            clock: CoreClock::new(),
             stopping: Cell::new(false),
         }))
     }
@@ -123,17 +102,17 @@ impl Net {
     /// The engine's own failure; errors of single sockets go to their streams.
     pub fn run(self: &Rc<Self>, mut on_turn: impl FnMut(Turn)) -> io::Result<()> {
         // What came before was the start, no turn.
-        self.turn_at.set(self.clock.now());
+        self.clock.begin_turn(self.clock.now());
         while !self.stopping.get() {
             exec::run_ready();
             if self.stopping.get() {
                 break;
             }
             let parked_at = self.clock.now();
-            let busy = parked_at - self.turn_at.get();
+            let busy = parked_at - self.clock.turn_at();
             on_turn(Turn { busy });
-            self.leave_out(busy, Duration::ZERO);
-            let now_ms = self.clock_ms(parked_at);
+            self.clock.leave_out(busy, Duration::ZERO);
+            let now_ms = self.clock.ms_at(parked_at);
             let wait_ms = if exec::has_ready() { Some(0) } else { self.wheel.borrow().wait_ms(now_ms) };
             match &self.engine {
                 Engine::Uring(uring) => uring.park(self, wait_ms)?,
@@ -141,7 +120,7 @@ impl Net {
             }
             let now = self.clock.now();
             if let Some(wait_ms) = wait_ms {
-                self.leave_out(now - parked_at, Duration::from_millis(wait_ms));
+                self.clock.leave_out(now - parked_at, Duration::from_millis(wait_ms));
             }
             self.tick(now);
         }
@@ -166,32 +145,27 @@ impl Net {
 
     /// Milliseconds since the reactor was made, as of this turn; times in which the core could not run are left out.
     pub fn now_ms(&self) -> u64 {
-        self.now_ms.get()
+        self.clock.now_ms()
     }
 
     /// The node's time begins here; every core of it is told the same.
     pub fn set_epoch(&self, epoch: Instant) {
-        self.since_epoch.set(self.started.saturating_duration_since(epoch));
-        self.note_node_ms();
+        self.clock.set_epoch(epoch);
     }
 
     /// Milliseconds since the beginning of the node's time, as of this turn: the same on every core, nothing left out.
     pub fn node_ms(&self) -> u64 {
-        self.node_ms.get()
+        self.clock.node_ms()
     }
 
     /// The same in nanoseconds.
     pub fn node_ns(&self) -> u64 {
-        (self.turn_at.get().saturating_duration_since(self.started) + self.since_epoch.get()).as_nanos() as u64
-    }
-
-    fn note_node_ms(&self) {
-        self.node_ms.set(self.now_ms.get() + (self.left_out.get() + self.since_epoch.get()).as_millis() as u64);
+        self.clock.node_ns()
     }
 
     /// When the completions of this turn were reaped: the moment to which what they brought is dated.
     pub fn reaped_at(&self) -> Instant {
-        self.turn_at.get()
+        self.clock.turn_at()
     }
 
     pub fn now(&self) -> Instant {
@@ -205,34 +179,19 @@ impl Net {
     }
 
     pub(super) fn deadline_after(&self, time: Duration) -> u64 {
-        self.now_ms.get() + time.as_millis() as u64
+        self.clock.now_ms() + time.as_millis() as u64
     }
 
     /// The sum of the times in which the core could not run. What was measured across one of them says nothing.
     pub fn left_out(&self) -> Duration {
-        self.left_out.get()
-    }
-
-    fn clock_ms(&self, now: Instant) -> u64 {
-        (now - self.started).saturating_sub(self.left_out.get()).as_millis() as u64
-    }
-
-    /// Takes what `took` was longer than it should out of the reactor's clock.
-    fn leave_out(&self, took: Duration, should: Duration) {
-        let beyond = took.saturating_sub(should);
-        if beyond > UNNOTICED {
-            self.left_out.set(self.left_out.get() + beyond);
-        }
+        self.clock.left_out()
     }
 
     fn tick(&self, now: Instant) {
-        self.turn_at.set(now);
-        let now_ms = self.clock_ms(now);
-        if now_ms == self.now_ms.get() {
+        if !self.clock.begin_turn(now) {
             return;
         }
-        self.now_ms.set(now_ms);
-        self.note_node_ms();
+        let now_ms = self.clock.now_ms();
         // Firing may arm again, so the wheel is borrowed only while it hands out a batch.
         let mut due: smallvec::SmallVec<[u64; 64]> = smallvec::SmallVec::new();
         self.wheel.borrow_mut().advance(now_ms, |token| due.push(token));
@@ -247,7 +206,7 @@ impl Net {
 
     fn socket_due(&self, key: Key) {
         let Some(Entry::Socket(socket)) = self.entry(key) else { return };
-        let now = self.now_ms.get();
+        let now = self.clock.now_ms();
         if socket.wheel_at.get() > now {
             return; // an earlier arming of a deadline that has moved; a later node stands for the socket now
         }

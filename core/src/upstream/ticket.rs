@@ -49,7 +49,8 @@ impl<'a> Origin<'a> {
     /// What the client is told if the cluster's breaker does not let it through.
     pub(super) fn admit(&self) -> Result<Ticket<'a>, Refusal> {
         let (plan, state, net) = (self.plan, self.state, self.net);
-        let mut ticket = Ticket { plan, state, at: None, trials: [None; 2], net, left_out: self.net.left_out(), slot: None };
+        let mut ticket =
+            Ticket { plan, state, at: None, trials: [None; 2], net, left_out: self.net.left_out(), slot: None };
         let (Some(rules), Some(breaker)) = (&plan.config.breaker, &plan.node.breaker) else { return Ok(ticket) };
         match breaker.admit(rules, net.node_ms()) {
             Admission::Refused { after_ms } => return Err(refuse(&plan.config.name, after_ms)),
