@@ -22,11 +22,12 @@ const REGION_BYTES: usize = 8 << 30;
 const REGIONS: usize = 64;
 const PAGE: usize = 4096;
 const WARM_UP: usize = 500;
-const WATCHED: usize = 10_000;
+const WATCHED: usize = 2_500;
 /// A page that another thread has written in between is watched again after so many requests.
 const WATCH_AGAIN: usize = 50;
-/// Of so many rounds one has to be without a foreign write.
-const ROUNDS_MAX: usize = 3;
+/// Of so many rounds one has to be without a foreign write: each is well below a second, which is how often a core tells
+/// the node what it has counted.
+const ROUNDS_MAX: usize = 8;
 const FAULTS_MAX: usize = 16;
 
 /// Gives each thread memory from its own region, and takes none back: a request in steady state needs none.
