@@ -193,7 +193,7 @@ fn there_are_no_more_connections_to_an_endpoint_than_its_limit_whatever_core_ask
         ));
         let gateway = Gateway::with(&toml).shards(shards).start();
         let load = Load::start(gateway.addr(), 24, &["/"]);
-        wait_until("some hundred answers", SOON, || load.so_far().len() > 600);
+        wait_until("some hundred answers", SOON, || load.count() > 600);
         let outcomes = load.end();
         let most = origin.most_connections();
         assert!((1..=3).contains(&most), "{shards} shards: {most} connections at once");

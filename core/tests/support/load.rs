@@ -64,6 +64,16 @@ impl Load {
         self.outcomes.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Requests that have ended. To be asked often: a copy of all would hold the clients up.
+    pub fn count(&self) -> usize {
+        self.count_of(|_| true)
+    }
+
+    pub fn count_of(&self, which: impl Fn(&Outcome) -> bool) -> usize {
+        let outcomes = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+        outcomes.iter().filter(|outcome| which(outcome)).count()
+    }
+
     /// Ends after the requests that are under way.
     pub fn end(mut self) -> Vec<Outcome> {
         self.stop.store(true, Ordering::Release);

@@ -5,6 +5,7 @@ use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::{Child, Command};
 use std::thread;
+use std::time::Duration;
 
 use super::gateway::{ChildLimits, launch};
 use super::ports::Port;
@@ -18,6 +19,8 @@ pub const SMALL_BYTES: usize = 100;
 pub const LARGE_BYTES: usize = 1 << 20;
 /// A large answer comes in pieces, so that there is a middle of it.
 const PIECE_BYTES: usize = 64 * 1024;
+/// So slow that the answer's middle is at the origin, not in the kernel's buffers behind it.
+const PIECE_EVERY: Duration = ms(8);
 
 pub struct OriginProcess {
     port: Port,
@@ -121,7 +124,7 @@ fn serve(mut stream: TcpStream, port: &str) -> io::Result<()> {
             }
             if target == "/large" || target == "/chunked" {
                 for _ in 0..LARGE_BYTES / PIECE_BYTES {
-                    thread::sleep(ms(2));
+                    thread::sleep(PIECE_EVERY);
                     match target {
                         "/large" => stream.write_all(&piece)?,
                         _ => {
