@@ -125,7 +125,7 @@ document! {
         body_bytes_max: Size<0, { 16 * MIB }> = "64KiB";
     }
 
-    /// Counted over all cores and ten seconds.
+    /// Counted over all cores and ten seconds. A try after a failed connect, of which no origin has seen anything, is free.
     struct RetryBudget {
         /// Of the cluster's requests.
         percent: Percent = 20;

@@ -365,3 +365,26 @@ fn an_origin_that_restarts_all_the_time_loses_no_get() {
         client.get(&format!("/{n}")).expect(200);
     }
 }
+
+#[test]
+fn one_dead_endpoint_of_three_costs_no_request_by_default() {
+    let origins = [Origin::saying("a"), Origin::saying("b")];
+    let dead = Port::lease().address();
+    let list = format!("endpoints = [\"{}\", \"{dead}\", \"{}\"]", origins[0].endpoint(), origins[1].endpoint());
+    let gateway = Gateway::start(&cluster_all(&list));
+    let mut client = gateway.client();
+    // A third of them meet the dead one first, more than any budget of retries.
+    (0..600).for_each(|_| drop(client.get("/").expect(200)));
+    (0..100).for_each(|_| drop(client.request("POST", "/", "", b"x").expect(200)));
+}
+
+#[test]
+fn a_second_try_takes_nobodys_turn() {
+    let good = Origin::saying("good");
+    let dead = Port::lease().address();
+    let gateway = alone(&cluster_all(&format!("endpoints = [\"{}\", \"{dead}\"]", good.endpoint())));
+    (0..20).for_each(|_| drop(gateway.get("/").expect(200)));
+    let lines = gateway.wait_log(20);
+    let twice = lines.iter().filter(|line| line.field("ringway.attempts").as_u64() == Some(2)).count();
+    assert_eq!(twice, 10, "every second request begins at the good one");
+}

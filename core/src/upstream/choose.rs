@@ -136,7 +136,10 @@ impl Choice<'_> {
         }
         // One that does not take the request is not asked again for it: a cold endpoint is the least busy one for long.
         let mut passed = Passed::new();
-        for _ in 0..PROPOSALS_MAX {
+        // A try that follows another one takes nobody's turn: with two endpoints each request would meet the same one first.
+        let proposals =
+            if self.tried.is_empty() || self.plan.config.balance != Balance::RoundRobin { PROPOSALS_MAX } else { 0 };
+        for _ in 0..proposals {
             let proposed = self.propose(tier, &passed);
             if !passed.contains(&proposed) {
                 if self.may(proposed) && self.is_warm(proposed) {

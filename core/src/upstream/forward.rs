@@ -156,7 +156,9 @@ impl<'a> Origin<'a> {
             }
             wait = wait.max(asked);
         }
-        if wait >= self.left(self.until_ms) || !self.budget_allows() {
+        // What no origin has seen multiplies no load, so that a dead endpoint cannot use the budget up.
+        let free = !reached && matches!(cause, Cause::Failed(Flag::ConnectFailed | Flag::ConnectTimeout));
+        if wait >= self.left(self.until_ms) || !(free || self.budget_allows()) {
             return None;
         }
         add(&self.meters.core.retries, 1);
