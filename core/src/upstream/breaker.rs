@@ -107,7 +107,7 @@ impl Breaker {
         match (rules.force, unpack(self.state.get())) {
             (Force::Open, _) => false,
             (Force::Closed, _) | (Force::No, (Circuit::Closed, _)) => true,
-            (Force::No, (Circuit::HalfOpen, _)) => false,
+            (Force::No, (Circuit::HalfOpen, since_ms)) => now_ms > since_ms + trial_ms_max(rules),
             (Force::No, (Circuit::Open, since_ms)) => now_ms > since_ms + sleep_ms(rules),
         }
     }
@@ -130,14 +130,20 @@ impl Breaker {
         let state = self.state.get();
         match unpack(state) {
             (Circuit::Closed, _) => self.judge(rules, now_ms),
-            (Circuit::Open, since_ms) if now_ms > since_ms + sleep_ms(rules) => {
-                if self.state.change(state, pack(Circuit::HalfOpen, now_ms)) {
-                    return Admission::Trial;
-                }
-                self.refuse(rules, now_ms)
+            (Circuit::Open, since_ms) if now_ms > since_ms + sleep_ms(rules) => self.begin_trial(state, rules, now_ms),
+            // Its core does not turn its loop, or it would have ended: another one finds out.
+            (Circuit::HalfOpen, since_ms) if now_ms > since_ms + trial_ms_max(rules) => {
+                self.begin_trial(state, rules, now_ms)
             }
             (Circuit::Open | Circuit::HalfOpen, _) => self.refuse(rules, now_ms),
         }
+    }
+
+    fn begin_trial(&self, state: u64, rules: &Rules, now_ms: u64) -> Admission {
+        if self.state.change(state, pack(Circuit::HalfOpen, now_ms)) {
+            return Admission::Trial;
+        }
+        self.refuse(rules, now_ms)
     }
 
     fn refuse(&self, rules: &Rules, now_ms: u64) -> Admission {
@@ -202,6 +208,11 @@ impl Breaker {
 
 fn step_ms(rules: &Rules) -> u64 {
     (rules.window.as_millis() as u64 / STEPS as u64).max(1)
+}
+
+/// A trial has ended by then, whatever became of it.
+fn trial_ms_max(rules: &Rules) -> u64 {
+    rules.timeout.as_millis() as u64 + sleep_ms(rules)
 }
 
 fn sleep_ms(rules: &Rules) -> u64 {

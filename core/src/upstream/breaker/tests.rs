@@ -134,10 +134,29 @@ fn of_all_requests_after_the_sleep_one_is_the_trial() {
             (6000, TrialBegins),
             (6000, Is(Circuit::HalfOpen)),
             (6001, Step::Refused { after_ms: 5000 }),
-            (60_000, Step::Refused { after_ms: 5000 }),
-            (60_001, TrialEnds(Success)),
-            (60_001, Is(Circuit::Closed)),
-            (60_002, Passes),
+            (12_000, Step::Refused { after_ms: 5000 }),
+            (12_000, TrialEnds(Success)),
+            (12_000, Is(Circuit::Closed)),
+            (12_001, Passes),
+        ],
+    );
+}
+
+#[test]
+fn a_trial_that_should_long_have_ended_is_given_up_for_another() {
+    play(
+        &rules(),
+        &[
+            (0, Ends(20, Failure)),
+            (500, Step::Refused { after_ms: 5000 }),
+            (6000, TrialBegins),
+            (12_000, Step::Refused { after_ms: 5000 }),
+            (12_001, TrialBegins),
+            (12_002, Step::Refused { after_ms: 5000 }),
+            (12_003, TrialEnds(Success)),
+            (12_003, Is(Circuit::Closed)),
+            (12_004, TrialEnds(Failure)),
+            (12_004, Is(Circuit::Closed)),
         ],
     );
 }
