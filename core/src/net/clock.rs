@@ -70,11 +70,12 @@ impl CoreClock {
 
     pub(super) fn set_epoch(&self, epoch: Instant) {
         self.since_epoch.set(self.started.saturating_duration_since(epoch));
-        self.note_node_ms();
+        self.note_node_ms(self.turn_at.get());
     }
 
-    fn note_node_ms(&self) {
-        self.node_ms.set(self.now_ms.get() + (self.left_out.get() + self.since_epoch.get()).as_millis() as u64);
+    /// From the moment itself: what is added up from rounded parts differs from core to core.
+    fn note_node_ms(&self, now: Instant) {
+        self.node_ms.set((now.saturating_duration_since(self.started) + self.since_epoch.get()).as_millis() as u64);
     }
 
     /// Takes what `took` was longer than it should out of the deadlines' time.
@@ -88,12 +89,8 @@ impl CoreClock {
     /// A turn begins; true if its millisecond is a new one.
     pub(super) fn begin_turn(&self, now: Instant) -> bool {
         self.turn_at.set(now);
+        self.note_node_ms(now);
         let now_ms = self.ms_at(now);
-        if now_ms == self.now_ms.get() {
-            return false;
-        }
-        self.now_ms.set(now_ms);
-        self.note_node_ms();
-        true
+        self.now_ms.replace(now_ms) != now_ms
     }
 }
