@@ -118,6 +118,53 @@ mod tests {
         assert_eq!(backoff(&none, 3, &random), Duration::ZERO);
     }
 
+    /// Retries that a node of three cores is allowed at each of these moments, of so many asked for, when there were so
+    /// many requests a second until then.
+    fn play(budget: RetryBudget, scenario: &[(u64, u64, u64)]) -> Vec<u64> {
+        let source = ringway_config::Source { name: String::new(), text: ringway_config::DEMO.to_owned() };
+        let config = ringway_config::load(&source).unwrap().snapshot.clusters.remove(0);
+        let node = ClusterNode::next(&config, &[], None, 3, 0);
+        let mut counted_ms = 0;
+        let moment = |&(now_ms, per_second, asked): &(u64, u64, u64)| {
+            while counted_ms < now_ms {
+                count(&node, (counted_ms / 1000) as usize % 3, counted_ms, REQUESTS, per_second);
+                counted_ms += 1000;
+            }
+            let mut taken = 0;
+            for core in 0..asked {
+                if allowed(&node, budget, now_ms) {
+                    count(&node, core as usize % 3, now_ms, RETRIES, 1);
+                    taken += 1;
+                }
+            }
+            taken
+        };
+        scenario.iter().map(moment).collect()
+    }
+
+    #[test]
+    fn the_budget_is_a_share_of_ten_seconds_and_a_minimum() {
+        let share = RetryBudget { percent: 20, per_second_min: 0 };
+        // 100 a second for ten seconds are 1000 requests, so 200 retries, once; those drop out with the step that they were made in.
+        assert_eq!(
+            play(share, &[(9_999, 100, 500), (12_000, 100, 500), (18_999, 100, 500), (19_000, 100, 500)]),
+            [200, 0, 0, 180]
+        );
+        assert_eq!(play(share, &[(1, 0, 9)]), [0], "nothing of nothing");
+        let minimum = RetryBudget { percent: 0, per_second_min: 3 };
+        assert_eq!(play(minimum, &[(1, 0, 90), (5_000, 1000, 90), (10_001, 1000, 90)]), [30, 0, 30]);
+        let both = RetryBudget { percent: 10, per_second_min: 1 };
+        assert_eq!(play(both, &[(9_999, 50, 500)]), [60]);
+    }
+
+    #[test]
+    fn a_process_that_stood_still_has_no_budget_of_before() {
+        let share = RetryBudget { percent: 20, per_second_min: 0 };
+        assert_eq!(play(share, &[(9_999, 100, 0)]), [0]);
+        let source = RetryBudget { percent: 50, per_second_min: 0 };
+        assert_eq!(play(source, &[(1_000, 10, 2), (31_000, 0, 9)]), [2, 0]);
+    }
+
     #[test]
     fn retry_after_is_seconds_or_a_date() {
         let now = UNIX_EPOCH + Duration::from_secs(784_111_777); // Sun, 06 Nov 1994 08:49:37 GMT
