@@ -2,6 +2,7 @@
 //! Made by the control thread, carried from plan to plan by name, read and changed by every core through the mesh's
 //! words. Chooses nothing (`choose`) and judges nothing (`breaker`, `outlier`, the checks of `control`).
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -190,12 +191,14 @@ impl ClusterNode {
         let version = word(|node| &node.version);
         // A cluster that is new as a whole has nobody to spare its endpoints: no slow start.
         let since_ms = if before.is_some() { now_ms } else { 0 };
-        let endpoint = |plan: &EndpointPlan| {
-            let known = before.and_then(|node| node.endpoint(plan));
-            match known {
-                Some(known) if known.breaker.is_some() == config.endpoint_breaker.is_some() => known.clone(),
-                known => Arc::new(EndpointNode::new(plan, config, cores, since_ms, &version, known)),
-            }
+        let known: HashMap<(&Address, &str), &Arc<EndpointNode>> = before
+            .iter()
+            .flat_map(|node| &node.endpoints)
+            .map(|node| ((&node.address, node.label.as_str()), node))
+            .collect();
+        let endpoint = |plan: &EndpointPlan| match known.get(&(&plan.address, plan.label.as_str())).copied() {
+            Some(known) if known.breaker.is_some() == config.endpoint_breaker.is_some() => known.clone(),
+            known => Arc::new(EndpointNode::new(plan, config, cores, since_ms, &version, known)),
         };
         let breaker = config.breaker.as_ref().map(|_| {
             let known = before.and_then(|node| node.breaker.clone());
@@ -241,11 +244,6 @@ impl ClusterNode {
         // Other rules are looked at at once.
         self.due_ms.zero();
         self.version.add(1);
-    }
-
-    fn endpoint(&self, plan: &EndpointPlan) -> Option<&Arc<EndpointNode>> {
-        let same = |node: &&Arc<EndpointNode>| (&node.address, &node.label) == (&plan.address, &plan.label);
-        self.endpoints.iter().find(same)
     }
 
     /// Changes whenever another set of endpoints may be used.

@@ -158,11 +158,6 @@ impl Endpoint {
         }
     }
 
-    /// True if `plan` means this endpoint, unchanged.
-    pub(super) fn is(&self, plan: &EndpointPlan) -> bool {
-        self.address == plan.address && *self.label == *plan.label
-    }
-
     /// Exchanges under way.
     pub fn active(&self) -> u64 {
         self.active.get()

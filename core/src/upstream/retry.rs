@@ -145,11 +145,10 @@ mod tests {
     #[test]
     fn the_budget_is_a_share_of_ten_seconds_and_a_minimum() {
         let share = RetryBudget { percent: 20, per_second_min: 0 };
-        // 100 a second for ten seconds are 1000 requests, so 200 retries, once; those drop out with the step that they were made in.
-        assert_eq!(
-            play(share, &[(9_999, 100, 500), (12_000, 100, 500), (18_999, 100, 500), (19_000, 100, 500)]),
-            [200, 0, 0, 180]
-        );
+        // 100 a second for ten seconds are 1000 requests, so 200 retries, once; those drop out with the step that they
+        // were made in.
+        let moments = [(9_999, 100, 500), (12_000, 100, 500), (18_999, 100, 500), (19_000, 100, 500)];
+        assert_eq!(play(share, &moments), [200, 0, 0, 180]);
         assert_eq!(play(share, &[(1, 0, 9)]), [0], "nothing of nothing");
         let minimum = RetryBudget { percent: 0, per_second_min: 3 };
         assert_eq!(play(minimum, &[(1, 0, 90), (5_000, 1000, 90), (10_001, 1000, 90)]), [30, 0, 30]);

@@ -3,6 +3,8 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
+use ahash::AHashMap;
+
 use super::adaptive::Adaptive;
 use super::balance::Random;
 use super::choose::{Choice, View};
@@ -11,7 +13,7 @@ use super::pool::Endpoint;
 use super::waiting::WaitList;
 use super::{outlier, retry};
 use crate::mesh::Share;
-use crate::net::Net;
+use crate::net::{Address, Net};
 use crate::observe::Meters;
 
 pub struct ClusterState {
@@ -47,16 +49,21 @@ impl ClusterState {
         meters: &Rc<Meters>,
     ) -> ClusterState {
         plan.node.enforce(&plan.config);
+        let known: AHashMap<(&Address, &str), &Rc<Endpoint>> = before
+            .iter()
+            .flat_map(|state| &state.endpoints)
+            .map(|endpoint| ((&endpoint.address, &*endpoint.label), endpoint))
+            .collect();
         let endpoints = std::iter::zip(&plan.endpoints, &plan.node.endpoints).map(|(wanted, node)| {
-            let same = before.and_then(|state| state.endpoints.iter().find(|known| known.is(wanted)));
+            let same = known.get(&(&wanted.address, wanted.label.as_str())).copied();
             same.cloned().unwrap_or_else(|| Rc::new(Endpoint::new(wanted, node, cores, meters)))
         });
-        let known = before.map(|state| state.view.borrow());
+        let view_before = before.map(|state| state.view.borrow());
         let adaptive = plan.config.adaptive.as_ref().map(|rules| {
             let known = before.and_then(|state| state.adaptive.clone());
             known.unwrap_or_else(|| Rc::new(Adaptive::new(rules)))
         });
-        let view = View::new(plan, known.as_deref(), core, cores);
+        let view = View::new(plan, view_before.as_deref(), core, cores);
         let seed = (core as u64 + 1) << 32 | u64::from(std::process::id());
         ClusterState {
             endpoints: endpoints.collect(),
