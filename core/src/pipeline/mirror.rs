@@ -44,6 +44,7 @@ struct MirroredRequest {
 }
 
 /// Draws whether the request is mirrored. What has no body goes out at once; for a body `upload` keeps a copy.
+#[inline]
 pub(super) fn begin<'a>(
     serving: &Serving<'a>,
     x: &Exchange,
@@ -51,8 +52,20 @@ pub(super) fn begin<'a>(
     filtered: &Filtered<'_>,
     upload: &mut Pump,
 ) -> Mirror<'a> {
-    let mut mirror = Mirror { shard: serving.shard, pending: None };
+    let mirror = Mirror { shard: serving.shard, pending: None };
     let Some(plan) = plan.filter(|plan| serving.adopted.filters.draw(plan.chance)) else { return mirror };
+    begin_drawn(serving, x, plan, filtered, upload, mirror)
+}
+
+/// [`begin`], for a request that is drawn.
+fn begin_drawn<'a>(
+    serving: &Serving<'a>,
+    x: &Exchange,
+    plan: &MirrorPlan,
+    filtered: &Filtered<'_>,
+    upload: &mut Pump,
+    mut mirror: Mirror<'a>,
+) -> Mirror<'a> {
     // Another protocol is no answer that could be thrown away.
     if x.request.upgrade {
         return mirror;
@@ -89,10 +102,14 @@ pub(super) fn begin<'a>(
 
 impl Mirror<'_> {
     /// Sends the copy if its body is whole; else there is another call once it may be.
+    #[inline]
     pub(super) fn send(&mut self, upload: &mut Pump) {
-        if !upload.is_done() {
-            return;
+        if self.pending.is_some() && upload.is_done() {
+            self.send_whole(upload);
         }
+    }
+
+    fn send_whole(&mut self, upload: &mut Pump) {
         let Some(mut request) = self.pending.take() else { return };
         let meters = &self.shard.meters.core;
         if request.body != Body::None && request.body != Body::Length(0) {
