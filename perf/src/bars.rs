@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::Deserialize;
 
+use crate::frozen::Frozen;
+use crate::instructions::Instructions;
 use crate::report::{OURS, estimate_text, of, paired};
 use crate::stats::{Estimate, median};
 use crate::trial::Trial;
@@ -44,6 +46,45 @@ enum Bar {
         arm: String,
         against: String,
     },
+    Cost {
+        name: String,
+        case: String,
+        arm: String,
+        against: String,
+        max: f64,
+        high_max: f64,
+        pairs_min: usize,
+    },
+    Instructions {
+        name: String,
+        arm: String,
+        against: String,
+        more_max: f64,
+    },
+    Frozen {
+        name: String,
+        arm: String,
+        ratio_max: f64,
+        back_s_max: f64,
+        over_percent_max: f64,
+        runs_min: usize,
+    },
+}
+
+/// Everything that was measured.
+#[derive(Clone, Debug, Default)]
+pub struct Runs {
+    pub trials: Vec<Trial>,
+    pub frozen: Vec<Frozen>,
+    pub instructions: Vec<Instructions>,
+}
+
+/// Which bars are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Of {
+    All,
+    Instructions,
+    Frozen,
 }
 
 fn ours() -> String {
@@ -82,11 +123,17 @@ impl Bars {
         toml::from_str(text)
     }
 
-    pub fn judge(&self, trials: &[Trial]) -> Vec<Judged> {
-        self.bar.iter().map(|bar| self.judge_one(bar, trials)).collect()
+    pub fn judge(&self, of: Of, runs: &Runs) -> Vec<Judged> {
+        let asked_for = |bar: &&Bar| match of {
+            Of::All => true,
+            Of::Instructions => matches!(bar, Bar::Instructions { .. }),
+            Of::Frozen => matches!(bar, Bar::Frozen { .. }),
+        };
+        self.bar.iter().filter(asked_for).map(|bar| self.judge_one(bar, runs)).collect()
     }
 
-    fn judge_one(&self, bar: &Bar, trials: &[Trial]) -> Judged {
+    fn judge_one(&self, bar: &Bar, runs: &Runs) -> Judged {
+        let trials = &runs.trials[..];
         match bar {
             Bar::Cpu { name, case, arm, against, max, floor } => {
                 let Some(best) = best(trials, case, against) else {
@@ -121,6 +168,25 @@ impl Bars {
                 }
             }
             Bar::Latency { name, case, arm, against } => self.tail(trials, name, case, (arm, against)),
+            Bar::Cost { name, case, arm, against, max, high_max, pairs_min } => {
+                let ratio = |arm: &Trial, other: &Trial| arm.us_per_request / other.us_per_request;
+                let estimate = Estimate::of(&paired(trials, case, (arm, against), Trial::counts, ratio));
+                let kept = |ratio: &Estimate| ratio.median <= *max && ratio.high <= *high_max;
+                Judged {
+                    name: name.clone(),
+                    demand: format!("{arm} at most {max} of {against}, at the interval's upper end {high_max}"),
+                    value: estimate.as_ref().map_or("no runs that count".to_owned(), estimate_text),
+                    verdict: verdict_from(*pairs_min, estimate, kept),
+                }
+            }
+            Bar::Instructions { name, arm, against, more_max } => {
+                instructions(&runs.instructions, name, (arm, against), *more_max)
+            }
+            Bar::Frozen { name, arm, ratio_max, back_s_max, over_percent_max, runs_min } => {
+                let of_arm: Vec<&Frozen> = runs.frozen.iter().filter(|run| run.frozen_arm == *arm).collect();
+                let limits = (*ratio_max, *back_s_max, *over_percent_max);
+                frozen(&of_arm, name, limits, *runs_min)
+            }
         }
     }
 
@@ -153,11 +219,58 @@ impl Bars {
     }
 
     fn verdict(&self, estimate: Option<Estimate>, kept: impl Fn(&Estimate) -> bool) -> Verdict {
-        match estimate {
-            Some(estimate) if !kept(&estimate) => Verdict::Missed,
-            Some(estimate) if estimate.samples >= self.pairs_min => Verdict::Kept,
-            _ => Verdict::Unproven,
-        }
+        verdict_from(self.pairs_min, estimate, kept)
+    }
+}
+
+fn verdict_from(pairs_min: usize, estimate: Option<Estimate>, kept: impl Fn(&Estimate) -> bool) -> Verdict {
+    match estimate {
+        Some(estimate) if !kept(&estimate) => Verdict::Missed,
+        Some(estimate) if estimate.samples >= pairs_min => Verdict::Kept,
+        _ => Verdict::Unproven,
+    }
+}
+
+fn instructions(counted: &[Instructions], name: &str, arms: (&str, &str), more_max: f64) -> Judged {
+    let of = |arm: &str| counted.iter().find(|one| one.counted_arm == arm).map(|one| one.per_request);
+    let both = of(arms.0).zip(of(arms.1));
+    Judged {
+        name: name.to_owned(),
+        demand: format!("{} at most {more_max} more than {}", arms.0, arms.1),
+        value: both.map_or("SKIPPED".to_owned(), |(arm, other)| format!("{arm:.0} - {other:.0} = {:.0}", arm - other)),
+        verdict: match both {
+            Some((arm, other)) if arm - other <= more_max => Verdict::Kept,
+            Some(_) => Verdict::Missed,
+            None => Verdict::Unproven,
+        },
+    }
+}
+
+/// `limits`: of p99 to the normal one, seconds until then, percent of the later slices that may be above it once more
+/// than before the freeze (a busy machine has such slices by itself). Medians over the runs.
+fn frozen(runs: &[&Frozen], name: &str, limits: (f64, f64, f64), runs_min: usize) -> Judged {
+    let (ratio, back_s_max, over_max) = limits;
+    let back: Vec<f64> = runs.iter().map(|run| run.back_s(ratio).unwrap_or(f64::INFINITY)).collect();
+    let more_over = |run: &&Frozen| run.over_percent(ratio, back_s_max) - run.over_before_percent(ratio);
+    let over: Vec<f64> = runs.iter().map(more_over).collect();
+    let errors: u64 = runs.iter().map(|run| run.errors).sum();
+    let (back_s, over_percent) = (median(&back), median(&over));
+    Judged {
+        name: name.to_owned(),
+        demand: format!("p99 at most {ratio} times the normal one after {back_s_max} s, and no errors"),
+        value: match runs {
+            [] => "no runs".to_owned(),
+            _ => format!(
+                "{back_s} s, then {over_percent:.0} % more slices above it, {errors} errors, {} runs",
+                runs.len()
+            ),
+        },
+        verdict: match runs.len() {
+            0 => Verdict::Unproven,
+            _ if back_s > back_s_max || over_percent > over_max || errors > 0 => Verdict::Missed,
+            few if few < runs_min => Verdict::Unproven,
+            _ => Verdict::Kept,
+        },
     }
 }
 

@@ -1,6 +1,7 @@
 //! The cases of a side-by-side run: what is asked, by how many connections, of whom.
 
 use crate::clients::{LOCAL_PATH, Mode};
+use crate::report::OURS;
 use crate::trial::Asked;
 
 #[derive(Debug, PartialEq, Eq)]
@@ -12,8 +13,10 @@ pub struct Case {
     pub connections: usize,
     /// The gateway shares its core with a spinning thread, since the load would not fill it (`ballast`).
     pub ballast: bool,
-    /// The only arms that take part, if not all that can.
+    /// The only arms that take part, if not all that can; the others are set against the first.
     pub only: Option<&'static [&'static str]>,
+    /// Pairs of each arm with ours, if nobody asks for another number.
+    pub rounds: usize,
 }
 
 impl Case {
@@ -26,14 +29,24 @@ impl Case {
         Asked::Closed { path, mode, connections, ballast }
     }
 
+    /// The arm that the others are set against.
+    pub fn base(&self) -> &'static str {
+        self.only.and_then(|only| only.first()).copied().unwrap_or(OURS)
+    }
+
     pub fn is_local(&self) -> bool {
         self.path == LOCAL_PATH
     }
 }
 
 const fn plain(name: &'static str, title: &'static str, path: &'static str, connections: usize) -> Case {
-    Case { name, title, path, mode: Mode::KeepAlive, connections, ballast: false, only: None }
+    Case { name, title, path, mode: Mode::KeepAlive, connections, ballast: false, only: None, rounds: ROUNDS }
 }
+
+/// What the bars against rivals ask for.
+pub const ROUNDS: usize = 9;
+/// A difference of some percent wants more.
+const ROUNDS_OF_OURS: usize = 20;
 
 pub const CASES: &[Case] = &[
     plain("plain-100b-64", "100 B answers, 64 keep-alive connections", "/b100", 64),
@@ -54,6 +67,16 @@ pub const CASES: &[Case] = &[
     Case {
         only: Some(&["ringway", "ringway-2-shards"]),
         ..plain("shards-100b-128", "one shard or two on the same core, 100 B answers, 128 connections", "/b100", 128)
+    },
+    Case {
+        only: Some(&["ringway-3-endpoints", "ringway-resilient"]),
+        rounds: ROUNDS_OF_OURS,
+        ..plain(
+            "resilience-100b-64",
+            "every rule of resilience or none, 3 endpoints, 100 B, 64 connections",
+            "/b100",
+            64,
+        )
     },
 ];
 

@@ -55,8 +55,8 @@ pub enum Outcome {
     Answered { fd: RawFd, started: Instant },
     /// A connection is gone as it should.
     Closed,
-    /// A connection is gone though it should not; what it had been asked, if anything, has no answer.
-    Failed { asked: bool, why: Option<Broken> },
+    /// A connection is gone though it should not; what it had been asked then, if anything, has no answer.
+    Failed { asked: Option<Instant>, why: Option<Broken> },
 }
 
 pub struct Clients {
@@ -184,7 +184,7 @@ impl Clients {
         let as_planned = self.mode == Mode::Close && connection.answered && connection.broken.is_none();
         Some(match as_planned {
             true => Outcome::Closed,
-            false => Outcome::Failed { asked: connection.asked.is_some(), why: connection.broken },
+            false => Outcome::Failed { asked: connection.asked, why: connection.broken },
         })
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::clients::{Clients, Mode, Outcome};
 use crate::latency::{Errors, Latencies, LoadReport};
-use crate::origin::Origin;
+use crate::origin::{ADDRESSES, Origin};
 use crate::ring::{Event, Ring, Side, Wait};
 
 const TURN_MAX: Duration = Duration::from_millis(50);
@@ -25,7 +25,8 @@ pub struct ClosedLoop {
 /// Runs warm-up and measurement; calls `measuring` between the two.
 pub fn run(plan: &ClosedLoop, measuring: impl FnOnce()) -> io::Result<LoadReport> {
     let mut ring = Ring::new()?;
-    let mut origin = plan.origin_port.map(|port| Origin::listen(&mut ring, port)).transpose()?;
+    let listen = |port| Origin::listen(&mut ring, &ADDRESSES, port);
+    let mut origin = plan.origin_port.map(listen).transpose()?;
     let mut load = Load::new(Clients::new(plan.gateway_port, &plan.path, plan.mode));
     for _ in 0..plan.connections {
         load.clients.open(&mut ring, Instant::now())?;

@@ -1,5 +1,6 @@
 //! A gateway under test as a process of its own, alone on its core.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
 use std::net::{Ipv4Addr, TcpStream};
@@ -13,7 +14,8 @@ use crate::peer::{Peer, Ports, Programs};
 use crate::trial::GATEWAY_CORE;
 use crate::usage::tree;
 
-const START_MAX: Duration = Duration::from_secs(10);
+const START_MAX: Duration = Duration::from_secs(30); // under a simulated CPU, too
+const END_MAX: Duration = Duration::from_secs(30);
 const START_POLL: Duration = Duration::from_millis(20);
 const SETTLE: Duration = Duration::from_millis(150);
 /// A gateway's complaint that is worth quoting.
@@ -27,6 +29,17 @@ pub(crate) struct Gateway {
 
 impl Gateway {
     pub(crate) fn start(peer: &Peer, programs: &Programs, ports: Ports, scratch: &Path) -> io::Result<Self> {
+        Self::start_under(&[], peer, programs, ports, scratch)
+    }
+
+    /// `wrapper` is a program and its arguments that run the gateway in a process of their own.
+    pub(crate) fn start_under(
+        wrapper: &[OsString],
+        peer: &Peer,
+        programs: &Programs,
+        ports: Ports,
+        scratch: &Path,
+    ) -> io::Result<Self> {
         let dir = scratch.join(peer.name);
         fs::create_dir_all(&dir)?;
         let command = peer.command(programs, ports, &dir)?;
@@ -34,6 +47,7 @@ impl Gateway {
         let output = File::create(&log)?;
         let child = Command::new("taskset")
             .args(["-c", &GATEWAY_CORE.to_string()])
+            .args(wrapper)
             .args(command)
             .current_dir(&dir)
             .stdin(Stdio::null())
@@ -62,6 +76,19 @@ impl Gateway {
 
     pub(crate) fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
+    }
+
+    /// Has it end by itself, so that who runs it can write down what was seen.
+    pub(crate) fn end(mut self) -> io::Result<()> {
+        kill_process(self.pid(), Signal::TERM)?;
+        let deadline = Instant::now() + END_MAX;
+        while self.child.try_wait()?.is_none() {
+            if Instant::now() > deadline {
+                return Err(io::Error::other(format!("does not end: {}", self.last_words())));
+            }
+            std::thread::sleep(START_POLL);
+        }
+        Ok(())
     }
 
     pub(crate) fn death(&mut self) -> Option<String> {

@@ -2,15 +2,14 @@
 //! stayed. Not for load: one client asks after the other.
 
 use std::fmt::Write as _;
-use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::io;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::gateway::Gateway;
-use crate::http::{Answer, AnswerScan};
+use crate::origin::ADDRESSES;
+use crate::other::{Asking, OriginProcess};
 use crate::peer::Peer;
 use crate::trial::{Bench, LOAD_CORE};
 use crate::usage::{of_processes, tree};
@@ -26,7 +25,6 @@ const FILES: u64 = CONNECTIONS_MAX * FILES_PER_CONNECTION + FILES_SPARE;
 /// After so long an idle connection has given back what it needed for serving.
 const REST: Duration = Duration::from_secs(3);
 const PATH: &str = "/b100";
-const READ_BYTES: usize = 4096;
 
 /// Resident memory in bytes, with one connection and with all.
 #[derive(Debug)]
@@ -48,14 +46,14 @@ impl Idle {
 pub fn measure(bench: &mut Bench, peer: &'static Peer) -> io::Result<Idle> {
     let connections = allow_files()?;
     let ports = bench.ports(false);
-    let _origin = OriginProcess::start(bench, ports.origin)?;
+    let _origin = OriginProcess::start(&bench.programs, LOAD_CORE, ADDRESSES[0], ports.origin)?;
     let gateway = Gateway::start(peer, &bench.programs, ports, &bench.scratch)?;
     let resident = || of_processes(&tree(gateway.pid())).resident_bytes;
-    let mut clients = vec![served(ports.gateway)?];
+    let mut clients = vec![Asking::served(ports.gateway, PATH)?];
     std::thread::sleep(REST);
     let with_one = resident();
     for _ in 1..connections {
-        clients.push(served(ports.gateway)?);
+        clients.push(Asking::served(ports.gateway, PATH)?);
     }
     std::thread::sleep(REST);
     Ok(Idle { arm: peer.name, connections, with_one, with_all: resident() })
@@ -71,47 +69,6 @@ fn allow_files() -> io::Result<u64> {
         Err(_) => setrlimit(Resource::Nofile, limit(hard)).map(|()| hard)?,
     };
     Ok((files.saturating_sub(FILES_SPARE) / FILES_PER_CONNECTION).clamp(2, CONNECTIONS_MAX))
-}
-
-/// A connection on which one request has been answered.
-fn served(port: u16) -> io::Result<TcpStream> {
-    let mut client = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-    write!(client, "GET {PATH} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n")?;
-    let mut scan = AnswerScan::new(Answer::of_path(PATH.as_bytes()).body_bytes());
-    let mut bytes = [0; READ_BYTES];
-    loop {
-        let length = client.read(&mut bytes)?;
-        if length == 0 {
-            return Err(io::Error::other("the gateway closed a connection that it should keep"));
-        }
-        if scan.feed(&bytes[..length]).map_err(io::Error::other)? {
-            return Ok(client);
-        }
-    }
-}
-
-/// The origin, ended with this value.
-struct OriginProcess(Child);
-
-impl OriginProcess {
-    fn start(bench: &Bench, port: u16) -> io::Result<Self> {
-        let mut command = Command::new("taskset");
-        command.args(["-c", &LOAD_CORE.to_string()]).arg(bench.programs.perf.join("origin"));
-        let mut child = command.args(["--port", &port.to_string()]).stdout(Stdio::piped()).spawn()?;
-        let mut ready = [0; "ready\n".len()];
-        let said = child.stdout.as_mut().map(|output| output.read_exact(&mut ready));
-        let origin = Self(child);
-        said.ok_or_else(|| io::Error::other("the origin has no output"))??;
-        Ok(origin)
-    }
-}
-
-impl Drop for OriginProcess {
-    fn drop(&mut self) {
-        // One that has ended by itself is as good.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 pub fn markdown(rows: &[Idle]) -> String {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::clients::{Clients, Mode, Outcome};
 use crate::closed::side;
 use crate::latency::{Errors, Latencies, LoadReport};
-use crate::origin::Origin;
+use crate::origin::{ADDRESSES, Origin};
 use crate::ring::{Event, Ring, Side, Wait};
 
 /// How long answers to the last planned requests may take before they count as errors.
@@ -27,10 +27,25 @@ pub struct OpenLoop {
     pub duration: Duration,
 }
 
+/// One request of the measured time.
+#[derive(Clone, Copy, Debug)]
+pub struct Sample {
+    /// When it was due.
+    pub planned: Instant,
+    /// From then to its answer; `None` if its connection was lost or the answer was wrong.
+    pub latency: Option<Duration>,
+}
+
 /// Runs warm-up and measurement at the same rate; calls `measuring` between the two.
 pub fn run(plan: &OpenLoop, measuring: impl FnOnce()) -> io::Result<LoadReport> {
+    run_each(plan, measuring, |_| {})
+}
+
+/// The same; `each` gets every request of the measured time as it ends.
+pub fn run_each(plan: &OpenLoop, measuring: impl FnOnce(), each: impl FnMut(Sample)) -> io::Result<LoadReport> {
     let mut ring = Ring::new()?;
-    let mut origin = plan.origin_port.map(|port| Origin::listen(&mut ring, port)).transpose()?;
+    let listen = |port| Origin::listen(&mut ring, &ADDRESSES, port);
+    let mut origin = plan.origin_port.map(listen).transpose()?;
     let mut load = Load {
         clients: Clients::new(plan.gateway_port, &plan.path, Mode::KeepAlive),
         free: VecDeque::new(),
@@ -39,6 +54,7 @@ pub fn run(plan: &OpenLoop, measuring: impl FnOnce()) -> io::Result<LoadReport> 
         answered: 0,
         failed: 0,
         errors: Errors::default(),
+        each: None,
     };
     for _ in 0..plan.connections {
         let fd = load.clients.open_idle(&mut ring)?;
@@ -48,6 +64,7 @@ pub fn run(plan: &OpenLoop, measuring: impl FnOnce()) -> io::Result<LoadReport> 
     load.latencies = Latencies::new();
     load.answered = 0;
     load.failed = 0;
+    load.each = Some(each);
     measuring();
     let start = Instant::now();
     load.pursue(&mut ring, &mut origin, Schedule::new(plan.rate, plan.duration))?;
@@ -78,7 +95,7 @@ impl Schedule {
     }
 }
 
-struct Load {
+struct Load<F> {
     clients: Clients,
     free: VecDeque<RawFd>,
     events: Vec<Event>,
@@ -87,9 +104,11 @@ struct Load {
     /// Requests whose connection was lost.
     failed: u64,
     errors: Errors,
+    /// Once warm.
+    each: Option<F>,
 }
 
-impl Load {
+impl<F: FnMut(Sample)> Load<F> {
     fn pursue(&mut self, ring: &mut Ring, origin: &mut Option<Origin>, mut schedule: Schedule) -> io::Result<()> {
         let end = schedule.due_at(schedule.total) + GRACE;
         loop {
@@ -133,17 +152,28 @@ impl Load {
             None | Some(Outcome::Closed) => {}
             Some(Outcome::Answered { fd, started }) => {
                 self.answered += 1;
-                self.latencies.record(started.elapsed());
+                let latency = started.elapsed();
+                self.latencies.record(latency);
+                self.tell(Sample { planned: started, latency: Some(latency) });
                 self.free.push_back(fd);
             }
             Some(Outcome::Failed { asked, why }) => {
-                self.failed += u64::from(asked);
+                if let Some(planned) = asked {
+                    self.failed += 1;
+                    self.tell(Sample { planned, latency: None });
+                }
                 self.errors.add(|| why.map_or("a connection was lost".to_owned(), |broken| broken.to_string()));
                 let fd = self.clients.open_idle(ring)?;
                 self.free.push_back(fd);
             }
         }
         Ok(())
+    }
+
+    fn tell(&mut self, sample: Sample) {
+        if let Some(each) = &mut self.each {
+            each(sample);
+        }
     }
 }
 

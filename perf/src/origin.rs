@@ -3,27 +3,30 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use crate::http::{Answer, RequestScan};
 use crate::ring::{Event, Ring, Side, listen, shut};
 
 const SIDE: Side = Side::Origin;
+/// Where it answers, each on the same port: endpoints for gateways that are to choose.
+pub const ADDRESSES: [Ipv4Addr; 3] = [Ipv4Addr::LOCALHOST, Ipv4Addr::new(127, 0, 0, 2), Ipv4Addr::new(127, 0, 0, 3)];
 /// Answers owed to one connection; a client that pipelines more without reading is cut.
 const QUEUE_MAX: usize = 1024;
 
 pub struct Origin {
     /// Kept open for the accepts that run on it.
-    _listener: socket2::Socket,
+    _listeners: Vec<socket2::Socket>,
     answers: Answers,
     connections: Vec<Option<Connection>>,
 }
 
 impl Origin {
-    pub fn listen(ring: &mut Ring, port: u16) -> io::Result<Self> {
-        let listener = listen(port)?;
-        ring.accept(SIDE, listener.as_raw_fd());
-        Ok(Self { _listener: listener, answers: Answers::build(), connections: Vec::new() })
+    pub fn listen(ring: &mut Ring, addresses: &[Ipv4Addr], port: u16) -> io::Result<Self> {
+        let listeners = addresses.iter().map(|&address| listen(address, port)).collect::<io::Result<Vec<_>>>()?;
+        listeners.iter().for_each(|listener| ring.accept(SIDE, listener.as_raw_fd()));
+        Ok(Self { _listeners: listeners, answers: Answers::build(), connections: Vec::new() })
     }
 
     pub fn on(&mut self, ring: &mut Ring, event: Event) {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::case::Case;
 use crate::clients::Mode;
+use ringway::{Cluster, Setup};
 
 mod envoy;
 mod haproxy;
@@ -36,10 +37,7 @@ pub struct Programs {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    Ringway {
-        access_log: bool,
-        shards: usize,
-    },
+    Ringway(Setup),
     Nginx,
     Haproxy,
     Envoy,
@@ -56,9 +54,12 @@ pub struct Peer {
 }
 
 pub const PEERS: &[Peer] = &[
-    Peer { name: "ringway", kind: Kind::Ringway { access_log: false, shards: 1 } },
-    Peer { name: "ringway+log", kind: Kind::Ringway { access_log: true, shards: 1 } },
-    Peer { name: "ringway-2-shards", kind: Kind::Ringway { access_log: false, shards: 2 } },
+    Peer { name: "ringway", kind: Kind::Ringway(Setup::SHIPPED) },
+    Peer { name: "ringway+log", kind: Kind::Ringway(Setup { access_log: true, ..Setup::SHIPPED }) },
+    Peer { name: "ringway-2-shards", kind: Kind::Ringway(Setup { shards: 2, ..Setup::SHIPPED }) },
+    of_cluster("ringway-3-endpoints", Cluster::Three),
+    of_cluster("ringway-resilient", Cluster::Resilient),
+    of_cluster("ringway-unchecked", Cluster::Unchecked),
     Peer { name: "nginx", kind: Kind::Nginx },
     Peer { name: "haproxy", kind: Kind::Haproxy },
     Peer { name: "envoy", kind: Kind::Envoy },
@@ -66,6 +67,10 @@ pub const PEERS: &[Peer] = &[
     Peer { name: "monoio-bare", kind: Kind::Rival("monoio_bare") },
     Peer { name: "l4-floor", kind: Kind::Floor },
 ];
+
+const fn of_cluster(name: &'static str, cluster: Cluster) -> Peer {
+    Peer { name, kind: Kind::Ringway(Setup { cluster, ..Setup::SHIPPED }) }
+}
 
 impl Peer {
     pub fn named(name: &str) -> Option<&'static Self> {
@@ -75,7 +80,7 @@ impl Peer {
     pub fn takes_part_in(&self, case: &Case) -> bool {
         match (case.only, self.kind) {
             (Some(only), _) => only.contains(&self.name),
-            (None, Kind::Ringway { shards, .. }) => shards == 1,
+            (None, Kind::Ringway(setup)) => setup.shards == 1 && setup.cluster == Cluster::One,
             (None, Kind::Floor) => !case.is_local(),
             // Only as much of a proxy as the comparison of runtimes needs.
             (None, Kind::Rival(_)) => !case.is_local() && case.mode == Mode::KeepAlive,
@@ -83,9 +88,17 @@ impl Peer {
         }
     }
 
+    /// Itself on epoll, which a simulated CPU can follow. Not for others than ringway.
+    pub fn on_epoll(&self) -> Option<Self> {
+        match self.kind {
+            Kind::Ringway(setup) => Some(Self { name: self.name, kind: Kind::Ringway(Setup { io: "epoll", ..setup }) }),
+            _ => None,
+        }
+    }
+
     pub fn program(&self, programs: &Programs) -> PathBuf {
         match self.kind {
-            Kind::Ringway { .. } => programs.gateway.clone(),
+            Kind::Ringway(_) => programs.gateway.clone(),
             Kind::Nginx => programs.nginx.clone(),
             Kind::Haproxy => programs.haproxy.clone(),
             Kind::Envoy => programs.envoy.clone(),
@@ -98,8 +111,8 @@ impl Peer {
     pub fn command(&self, programs: &Programs, ports: Ports, dir: &Path) -> io::Result<Vec<OsString>> {
         let mut command = vec![self.program(programs).into_os_string()];
         match self.kind {
-            Kind::Ringway { access_log, shards } => {
-                let file = write(dir, "ringway.toml", &ringway::config(ports, dir, access_log, shards))?;
+            Kind::Ringway(setup) => {
+                let file = write(dir, "ringway.toml", &ringway::config(ports, dir, setup))?;
                 command.extend(["run".into(), "-c".into(), file]);
             }
             Kind::Nginx => {

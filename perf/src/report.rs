@@ -60,11 +60,12 @@ fn arms<'a>(trials: &'a [Trial], case: &str) -> Vec<&'a str> {
 }
 
 fn cpu_table(text: &mut String, case: &Case, trials: &[Trial]) {
+    let base = case.base();
     line(text, format_args!("\n### {} (`{}`)\n", case.title, case.name));
     line(
         text,
         format_args!(
-            "| arm | CPU µs/request | requests per core-second | {OURS} / it [95 %] | user/system µs | gateway busy | \
+            "| arm | CPU µs/request | requests per core-second | {base} / it [95 %] | user/system µs | gateway busy | \
              core 0 | core 1 | p50 µs | p99 µs | calib ns | MB | runs | remarks |"
         ),
     );
@@ -88,11 +89,11 @@ fn cpu_row(trials: &[Trial], case: &Case, arm: &str, runs: &[&Trial], worked: &[
     let of = |value: fn(&Trial) -> f64| middle(worked, value);
     let us = of(|trial| trial.us_per_request);
     let (least, most) = range(worked, |trial| trial.us_per_request);
-    let ratio = if arm == OURS {
+    let ratio = if arm == case.base() {
         "1".to_owned()
     } else {
         let ratio = |ours: &Trial, rival: &Trial| ours.us_per_request / rival.us_per_request;
-        let ratios = paired(trials, case.name, (OURS, arm), Trial::counts, ratio);
+        let ratios = paired(trials, case.name, (case.base(), arm), Trial::counts, ratio);
         Estimate::of(&ratios).map_or("-".to_owned(), |estimate| estimate_text(&estimate))
     };
     format!(

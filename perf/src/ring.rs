@@ -7,6 +7,7 @@
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::collections::VecDeque;
 use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -359,20 +360,20 @@ fn allocate(layout: Layout) -> NonNull<u8> {
 }
 
 /// A listening socket for the load's own side; what it accepts inherits its options.
-pub fn listen(port: u16) -> io::Result<socket2::Socket> {
-    bind_listener(tcp_socket()?, port)
+pub fn listen(address: Ipv4Addr, port: u16) -> io::Result<socket2::Socket> {
+    bind_listener(tcp_socket()?, address, port)
 }
 
 /// A listening socket as a gateway has it: the machine's congestion control, no delay.
 pub fn listen_default(port: u16) -> io::Result<socket2::Socket> {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
     socket.set_tcp_nodelay(true)?;
-    bind_listener(socket, port)
+    bind_listener(socket, Ipv4Addr::LOCALHOST, port)
 }
 
-fn bind_listener(socket: socket2::Socket, port: u16) -> io::Result<socket2::Socket> {
+fn bind_listener(socket: socket2::Socket, address: Ipv4Addr, port: u16) -> io::Result<socket2::Socket> {
     socket.set_reuse_address(true)?;
-    socket.bind(&SockAddr::from(std::net::SocketAddr::from(([127, 0, 0, 1], port))))?;
+    socket.bind(&SockAddr::from(SocketAddrV4::new(address, port)))?;
     socket.listen(BACKLOG)?;
     Ok(socket)
 }

@@ -4,9 +4,9 @@
 
 use std::time::Duration;
 
-use crate::case::{CASES, Case, LATENCY_ARMS, LATENCY_CONNECTIONS, LATENCY_LOADS_PERCENT, LATENCY_PATH};
+use crate::case::{CASES, Case, LATENCY_ARMS, LATENCY_CONNECTIONS, LATENCY_LOADS_PERCENT, LATENCY_PATH, ROUNDS};
 use crate::peer::Peer;
-use crate::report::{OURS, of, paired};
+use crate::report::{of, paired};
 use crate::stats::median;
 use crate::trial::{Asked, Bench, Times, Trial};
 
@@ -20,9 +20,10 @@ const CAPACITY_ARMS: [&str; 3] = ["ringway", "haproxy", "nginx"];
 pub struct Rounds {
     pub cases: Vec<&'static Case>,
     pub peers: Vec<&'static Peer>,
-    pub rounds: usize,
-    /// Further rounds for those arms that have fewer pairs with ours that count than there were rounds.
-    pub extra_rounds_max: usize,
+    /// Unset is each case's own number.
+    pub rounds: Option<usize>,
+    /// Further rounds for those arms that have fewer pairs that count than there were rounds; unset is as many.
+    pub extra_rounds_max: Option<usize>,
     pub times: Times,
     pub latency: bool,
 }
@@ -30,13 +31,14 @@ pub struct Rounds {
 impl Rounds {
     pub fn run(&self, bench: &mut Bench, mut done: impl FnMut(&Trial)) -> Vec<Trial> {
         let mut trials = Vec::new();
-        for round in 0..self.rounds + self.extra_rounds_max {
+        let most = self.cases.iter().map(|case| self.rounds_of(case).1).max().unwrap_or(0);
+        for round in 0..most {
             for case in &self.cases {
-                let asked = case.asked();
-                let peers = self.in_turn(round).filter(|peer| peer.takes_part_in(case));
-                let peers: Vec<&Peer> = match round < self.rounds {
-                    true => peers.collect(),
-                    false => self.lacking(case, peers.collect(), &trials),
+                let (asked, (regular, with_extra)) = (case.asked(), self.rounds_of(case));
+                let peers: Vec<&Peer> = match round {
+                    round if round < regular => self.in_turn(case, round),
+                    round if round < with_extra => self.lacking(case, self.in_turn(case, round), &trials),
+                    _ => continue,
                 };
                 for peer in peers {
                     let trial = self.steady(bench, Some(peer), &asked);
@@ -52,23 +54,33 @@ impl Rounds {
         trials
     }
 
+    /// A case's rounds, without and with the extra ones.
+    fn rounds_of(&self, case: &Case) -> (usize, usize) {
+        let regular = self.rounds.unwrap_or(case.rounds);
+        (regular, regular + self.extra_rounds_max.unwrap_or(regular))
+    }
+
     /// Each round begins with another arm, so that none always follows the same one.
-    fn in_turn(&self, round: usize) -> impl Iterator<Item = &'static Peer> {
-        let start = round.checked_rem(self.peers.len()).unwrap_or(0);
-        self.peers[start..].iter().chain(&self.peers[..start]).copied()
+    fn in_turn(&self, case: &Case, round: usize) -> Vec<&'static Peer> {
+        let mut peers: Vec<_> = self.peers.iter().copied().filter(|peer| peer.takes_part_in(case)).collect();
+        let start = round.checked_rem(peers.len()).unwrap_or(0);
+        peers.rotate_left(start);
+        peers
     }
 
     /// Those that still need pairs, and ours to pair them with.
     fn lacking(&self, case: &Case, peers: Vec<&'static Peer>, trials: &[Trial]) -> Vec<&'static Peer> {
+        let (base, wanted) = (case.base(), self.rounds_of(case).0);
         let lacks = |peer: &Peer| {
-            peer.name != OURS
-                && paired(trials, case.name, (OURS, peer.name), Trial::counts, |_, _| ()).len() < self.rounds
+            peer.name != base
+                && paired(trials, case.name, (base, peer.name), Trial::counts, |_, _| ()).len() < wanted
                 // One that cannot work is not asked again and again.
                 && of(trials, case.name, peer.name).iter().any(|trial| trial.worked())
         };
-        let (ours, rivals): (Vec<_>, Vec<_>) = peers.into_iter().partition(|peer| peer.name == OURS);
-        let lacking: Vec<_> = rivals.into_iter().filter(|peer| lacks(peer)).collect();
-        if ours.is_empty() || lacking.is_empty() { Vec::new() } else { [ours, lacking].concat() }
+        if !peers.iter().any(|peer| peer.name == base) || !peers.iter().any(|peer| lacks(peer)) {
+            return Vec::new();
+        }
+        peers.into_iter().filter(|peer| peer.name == base || lacks(peer)).collect()
     }
 
     fn steady(&self, bench: &mut Bench, peer: Option<&Peer>, asked: &Asked) -> Trial {
@@ -89,7 +101,7 @@ impl Rounds {
 
     fn latencies(&self, bench: &mut Bench, trials: &mut Vec<Trial>, done: &mut impl FnMut(&Trial)) {
         let Some(capacity) = self.capacity(bench, trials) else { return };
-        for round in 0..self.rounds {
+        for round in 0..self.rounds.unwrap_or(ROUNDS) {
             for percent in LATENCY_LOADS_PERCENT {
                 let rate = (capacity * f64::from(percent) / 100.0).floor();
                 let asked = Asked::Open { path: LATENCY_PATH, connections: LATENCY_CONNECTIONS, rate };

@@ -27,7 +27,11 @@ fn cpu_bar(against: &str, floor: &str) -> Bars {
 }
 
 fn verdict(bars: &Bars, runs: &[Vec<Trial>]) -> Verdict {
-    bars.judge(&runs.concat())[0].verdict
+    judged(bars, Runs { trials: runs.concat(), ..Runs::default() })
+}
+
+fn judged(bars: &Bars, runs: Runs) -> Verdict {
+    bars.judge(Of::All, &runs)[0].verdict
 }
 
 #[test]
@@ -43,6 +47,21 @@ fn the_shipped_bars_name_cases_and_arms_that_exist() {
                     let peer = crate::peer::Peer::named(arm).expect("an arm");
                     assert!(peer.takes_part_in(case), "{arm} in {}", case.name);
                 }
+                continue;
+            }
+            Bar::Cost { case, arm, against, .. } => {
+                let case = crate::case::Case::named(case).expect("a case");
+                assert_eq!(case.base(), against);
+                let peer = crate::peer::Peer::named(arm).expect("an arm");
+                assert!(peer.takes_part_in(case), "{arm} in {}", case.name);
+                continue;
+            }
+            Bar::Instructions { arm, against, .. } => {
+                assert!([arm, against].iter().all(|arm| crate::instructions::ARMS.contains(&arm.as_str())));
+                continue;
+            }
+            Bar::Frozen { arm, .. } => {
+                assert!(crate::frozen::ARMS.contains(&arm.as_str()));
                 continue;
             }
             Bar::AddedP99 { case, arm, .. } => (case, vec![arm]),
@@ -124,6 +143,49 @@ fn added_latency_is_counted_above_the_direct_path() {
     let direct = trials("c", DIRECT, 500.0, 0.5, 1);
     assert_eq!(verdict(&bars, &[trials("c", OURS, 1400.0, 0.5, 1), direct.clone()]), Verdict::Kept);
     assert_eq!(verdict(&bars, &[trials("c", OURS, 1600.0, 0.5, 1), direct]), Verdict::Missed);
+}
+
+#[test]
+fn a_cost_is_held_by_its_median_and_by_the_end_of_its_interval() {
+    let text = "pairs_min = 9\n[[bar]]\nname = 'b'\nkind = 'cost'\ncase = 'c'\narm = 'a'\nagainst = 'o'\nmax = 1.03\n\
+                high_max = 1.06\npairs_min = 20";
+    let bars = Bars::parse(text).expect("a bar");
+    let other = trials("c", "o", 10.0, 1.0, 20);
+    assert_eq!(verdict(&bars, &[trials("c", "a", 10.2, 1.0, 20), other.clone()]), Verdict::Kept);
+    assert_eq!(verdict(&bars, &[trials("c", "a", 10.4, 1.0, 20), other.clone()]), Verdict::Missed);
+    assert_eq!(verdict(&bars, &[trials("c", "a", 10.2, 1.0, 19), other.clone()]), Verdict::Unproven);
+    let mut spread = trials("c", "a", 10.2, 1.0, 20);
+    spread.iter_mut().take(9).for_each(|trial| trial.us_per_request = 11.0);
+    assert_eq!(verdict(&bars, &[spread, other]), Verdict::Missed, "it could as well be 10 %");
+}
+
+#[test]
+fn more_instructions_than_the_bar_allows_are_too_many() {
+    let text = "pairs_min = 1\n[[bar]]\nname = 'b'\nkind = 'instructions'\narm = 'a'\nagainst = 'o'\nmore_max = 800";
+    let bars = Bars::parse(text).expect("a bar");
+    let counted = |a: f64| {
+        let one = |arm: &str, per_request| Instructions { counted_arm: arm.to_owned(), per_request };
+        Runs { instructions: vec![one("a", a), one("o", 5000.0)], ..Runs::default() }
+    };
+    assert_eq!(judged(&bars, counted(5800.0)), Verdict::Kept);
+    assert_eq!(judged(&bars, counted(5801.0)), Verdict::Missed);
+    assert_eq!(judged(&bars, Runs::default()), Verdict::Unproven);
+}
+
+#[test]
+fn a_frozen_origin_is_felt_for_so_long_and_by_nobody_as_an_error() {
+    let text = "pairs_min = 1\n[[bar]]\nname = 'b'\nkind = 'frozen'\narm = 'a'\nratio_max = 1.5\nback_s_max = 1.0\n\
+                over_percent_max = 10\nruns_min = 1";
+    let bars = Bars::parse(text).expect("a bar");
+    let frozen = |bad: usize, errors| {
+        let after_us = [vec![5e5; bad], vec![1e2; 10]].concat();
+        let run = Frozen { frozen_arm: "a".to_owned(), before_us: vec![1e2; 4], after_us, errors, first_error: None };
+        Runs { frozen: vec![run], ..Runs::default() }
+    };
+    assert_eq!(judged(&bars, frozen(2, 0)), Verdict::Kept);
+    assert_eq!(judged(&bars, frozen(3, 0)), Verdict::Missed);
+    assert_eq!(judged(&bars, frozen(2, 1)), Verdict::Missed);
+    assert_eq!(judged(&bars, Runs::default()), Verdict::Unproven);
 }
 
 #[test]

@@ -5,16 +5,19 @@ use std::error::Error;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use ringway_perf::bars::{self, Bars, Verdict};
+use ringway_perf::bars::{self, Bars, Of, Runs, Verdict};
 use ringway_perf::case::{CASES, Case};
+use ringway_perf::frozen::{self, Frozen};
 use ringway_perf::idle::{self, Idle};
+use ringway_perf::instructions::{self, Instructions};
 use ringway_perf::peer::{PEERS, Peer, Programs};
 use ringway_perf::rounds::Rounds;
 use ringway_perf::trial::{Bench, LOAD_CORE, Times, Trial};
 use ringway_perf::{calib, no_flags_left, report, seconds};
+use serde::{Deserialize, Serialize};
 
 const USAGE: &str = "\
 usage: bench [options]
@@ -24,11 +27,13 @@ usage: bench [options]
   --nginx FILE, --haproxy FILE                                  (/usr/sbin/...)
   --cases a,b,...   of those that --list names                  (all)
   --peers a,b,...   of those that --list names                  (all that are there)
-  --rounds N        how often every arm has its turn            (9)
+  --rounds N        how often every arm has its turn            (9, among our own arms 20, frozen 3)
   --extra-rounds N  more for those with fewer pairs that count  (as many)
   --duration S      measured seconds of each run                (4)
   --warm S          seconds before that                         (1)
   --quick           one round of 2 s each
+  --instructions    instructions per request, and their bars, alone; SKIPPED without valgrind
+  --frozen          an origin that freezes, and its bars, alone
   --json FILE       every run as a line of JSON, as it ends
   --from FILE       no runs: take those of such a file
   --bars FILE       the bars                                    (perf/bars.toml)
@@ -38,8 +43,9 @@ usage: bench [options]
 /// Cases that are more than rounds of a closed loop.
 const LATENCY: &str = "latency";
 const IDLE: &str = "idle";
+const INSTRUCTIONS: &str = "instructions";
+const FROZEN: &str = "frozen";
 
-const ROUNDS: usize = 9; // what the bars ask for
 const EXIT_MISSED: u8 = 1;
 const EXIT_USAGE: u8 = 2;
 const EXIT_UNPROVEN: u8 = 3;
@@ -61,6 +67,8 @@ fn main() -> ExitCode {
         CASES.iter().for_each(|case| println!("case {:16} {}", case.name, case.title));
         println!("case {LATENCY:16} latency at constant rates");
         println!("case {IDLE:16} memory of {} idle connections", idle::CONNECTIONS_MAX);
+        println!("case {INSTRUCTIONS:16} user-space instructions per request, under valgrind");
+        println!("case {FROZEN:16} one of three origins freezes at a constant rate");
         PEERS.iter().for_each(|peer| println!("arm  {}", peer.name));
         return ExitCode::SUCCESS;
     }
@@ -73,23 +81,24 @@ fn main() -> ExitCode {
 fn run(options: Options) -> Result<ExitCode, Box<dyn Error>> {
     let bars = std::fs::read_to_string(&options.bars).map_err(|why| format!("{}: {why}", options.bars.display()))?;
     let bars = Bars::parse(&bars)?;
-    let (trials, idle) = match &options.from {
-        Some(file) => (
-            BufReader::new(File::open(file)?)
-                .lines()
-                .map(|line| Ok(serde_json::from_str(&line?)?))
-                .collect::<Result<Vec<Trial>, Box<dyn Error>>>()?,
-            Vec::new(),
-        ),
-        None => measure(options.rounds, options.idle, options.programs, options.json)?,
+    let (of, check) = (options.of, options.check);
+    let (runs, idle) = match &options.from {
+        Some(file) => (read(file)?, Vec::new()),
+        None => measure(options)?,
     };
-    println!("{}", report::markdown(&trials));
+    println!("{}", report::markdown(&runs.trials));
+    if !runs.instructions.is_empty() {
+        println!("{}", instructions::markdown(&runs.instructions));
+    }
+    if !runs.frozen.is_empty() {
+        println!("{}", frozen::markdown(&runs.frozen));
+    }
     if !idle.is_empty() {
         println!("{}", idle::markdown(&idle));
     }
-    let judged = bars.judge(&trials);
+    let judged = bars.judge(of, &runs);
     println!("{}", bars::markdown(&judged));
-    let any = |verdict| options.check && judged.iter().any(|judged| judged.verdict == verdict);
+    let any = |verdict| check && judged.iter().any(|judged| judged.verdict == verdict);
     Ok(match () {
         () if any(Verdict::Missed) => ExitCode::from(EXIT_MISSED),
         () if any(Verdict::Unproven) => ExitCode::from(EXIT_UNPROVEN),
@@ -97,12 +106,41 @@ fn run(options: Options) -> Result<ExitCode, Box<dyn Error>> {
     })
 }
 
-fn measure(
-    mut rounds: Rounds,
-    with_idle: bool,
-    programs: Programs,
-    json: Option<PathBuf>,
-) -> Result<(Vec<Trial>, Vec<Idle>), Box<dyn Error>> {
+/// A line of the JSON file.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Line {
+    Frozen(Frozen),
+    Instructions(Instructions),
+    Trial(Trial),
+}
+
+fn read(file: &Path) -> Result<Runs, Box<dyn Error>> {
+    let mut runs = Runs::default();
+    for line in BufReader::new(File::open(file)?).lines() {
+        match serde_json::from_str(&line?)? {
+            Line::Frozen(run) => runs.frozen.push(run),
+            Line::Instructions(counted) => runs.instructions.push(counted),
+            Line::Trial(trial) => runs.trials.push(trial),
+        }
+    }
+    Ok(runs)
+}
+
+/// Keeps every run at once, so that what was measured outlives what comes after it.
+struct Journal(Option<File>);
+
+impl Journal {
+    fn keep(&mut self, line: &Line) {
+        let Some(file) = &mut self.0 else { return };
+        if let Err(why) = serde_json::to_string(line).map_err(Into::into).and_then(|line| writeln!(file, "{line}")) {
+            eprintln!("a run is not on disk: {why}");
+        }
+    }
+}
+
+fn measure(options: Options) -> Result<(Runs, Vec<Idle>), Box<dyn Error>> {
+    let Options { mut rounds, idle, instructions, frozen, programs, json, .. } = options;
     rounds.peers.retain(|peer| {
         let program = peer.program(&programs);
         let there = program.exists();
@@ -111,23 +149,39 @@ fn measure(
         }
         there
     });
-    let mut json = json.map(File::create).transpose()?;
+    let mut journal = Journal(json.map(File::create).transpose()?);
     let scratch = std::env::temp_dir().join(format!("ringway-bench-{}", std::process::id()));
     std::fs::create_dir_all(&scratch)?;
     calib::pin(LOAD_CORE)?;
     let mut bench = Bench::new(programs, scratch.clone());
     let trials = rounds.run(&mut bench, |trial| {
         progress(trial);
-        if let Some(json) = &mut json
-            && let Err(why) = serde_json::to_string(trial).map_err(Into::into).and_then(|line| writeln!(json, "{line}"))
-        {
-            eprintln!("a run is not on disk: {why}");
-        }
+        journal.keep(&Line::Trial(trial.clone()));
     });
-    let idle_peers = rounds.peers.iter().filter(|peer| with_idle && idle::ARMS.contains(&peer.name));
+    let mut runs = Runs { trials, ..Runs::default() };
+    let takes_part = |arm: &&&str| rounds.peers.iter().any(|peer| peer.name == **arm);
+    if instructions && !instructions::available() {
+        eprintln!("{INSTRUCTIONS}: SKIPPED, for there is no valgrind; scripts/setup --bench installs it");
+    } else if instructions {
+        for arm in instructions::ARMS.iter().filter(takes_part) {
+            let counted = instructions::measure(&mut bench, arm)?;
+            eprintln!("{INSTRUCTIONS} {arm}: {:.0} per request", counted.per_request);
+            journal.keep(&Line::Instructions(counted.clone()));
+            runs.instructions.push(counted);
+        }
+    }
+    for round in 0..if frozen { rounds.rounds.unwrap_or(frozen::RUNS) } else { 0 } {
+        for arm in frozen::ARMS.iter().filter(takes_part) {
+            let run = frozen::measure(&mut bench, arm)?;
+            eprintln!("{FROZEN} {round} {arm}: normal p99 {:.0} us, {} errors", run.normal_us(), run.errors);
+            journal.keep(&Line::Frozen(run.clone()));
+            runs.frozen.push(run);
+        }
+    }
+    let idle_peers = rounds.peers.iter().filter(|peer| idle && idle::ARMS.contains(&peer.name));
     let idle = idle_peers.map(|peer| idle::measure(&mut bench, peer)).collect::<Result<Vec<_>, _>>()?;
     std::fs::remove_dir_all(&scratch)?;
-    Ok((trials, idle))
+    Ok((runs, idle))
 }
 
 fn progress(trial: &Trial) {
@@ -152,6 +206,9 @@ fn progress(trial: &Trial) {
 struct Options {
     rounds: Rounds,
     idle: bool,
+    instructions: bool,
+    frozen: bool,
+    of: Of,
     programs: Programs,
     json: Option<PathBuf>,
     from: Option<PathBuf>,
@@ -163,13 +220,26 @@ struct Options {
 impl Options {
     fn parse(mut flags: pico_args::Arguments) -> Result<Self, Box<dyn Error>> {
         let quick = flags.contains("--quick");
-        let (mut cases, mut latency, mut idle) = (CASES.iter().collect::<Vec<_>>(), true, true);
-        if let Some(names) = flags.opt_value_from_str::<_, String>("--cases")? {
-            let names: Vec<&str> = names.split(',').collect();
-            (latency, idle) = (names.contains(&LATENCY), names.contains(&IDLE));
-            let loads: Vec<&str> = names.into_iter().filter(|name| ![LATENCY, IDLE].contains(name)).collect();
-            cases = all(&loads, Case::named)?;
-        }
+        let of = match (flags.contains("--instructions"), flags.contains("--frozen")) {
+            (true, false) => Of::Instructions,
+            (false, true) => Of::Frozen,
+            (false, false) => Of::All,
+            (true, true) => return Err("--instructions and --frozen are alone; name both by --cases".into()),
+        };
+        let names: Option<String> = flags.opt_value_from_str("--cases")?;
+        let names: Option<Vec<&str>> = match of {
+            Of::All => names.as_ref().map(|names| names.split(',').collect()),
+            Of::Instructions => Some(vec![INSTRUCTIONS]),
+            Of::Frozen => Some(vec![FROZEN]),
+        };
+        let asked_for = |case| names.as_ref().is_none_or(|names| names.contains(&case));
+        let cases = match &names {
+            None => CASES.iter().collect(),
+            Some(names) => {
+                let loads = names.iter().filter(|name| ![LATENCY, IDLE, INSTRUCTIONS, FROZEN].contains(name));
+                all(&loads.copied().collect::<Vec<_>>(), Case::named)?
+            }
+        };
         let mut peers = PEERS.iter().collect();
         if let Some(names) = flags.opt_value_from_str::<_, String>("--peers")? {
             peers = all(&names.split(',').collect::<Vec<_>>(), Peer::named)?;
@@ -180,16 +250,19 @@ impl Options {
             warm: warm.unwrap_or(seconds(if quick { "0.5" } else { "1" })?),
             duration: duration.unwrap_or(seconds(if quick { "2" } else { "4" })?),
         };
-        let rounds = flags.opt_value_from_str("--rounds")?.unwrap_or(if quick { 1 } else { ROUNDS });
-        let extra_rounds_max = flags.opt_value_from_str("--extra-rounds")?.unwrap_or(if quick { 0 } else { rounds });
+        let rounds = flags.opt_value_from_str("--rounds")?.or(quick.then_some(1));
+        let extra_rounds_max = flags.opt_value_from_str("--extra-rounds")?.or(quick.then_some(0));
         let options = Self {
-            rounds: Rounds { cases, peers, rounds, extra_rounds_max, times, latency },
-            idle,
+            rounds: Rounds { cases, peers, rounds, extra_rounds_max, times, latency: asked_for(LATENCY) },
+            idle: asked_for(IDLE),
+            instructions: asked_for(INSTRUCTIONS),
+            frozen: asked_for(FROZEN),
+            of,
             programs: programs(&mut flags)?,
             json: path(&mut flags, "--json")?,
             from: path(&mut flags, "--from")?,
             bars: path(&mut flags, "--bars")?.unwrap_or("perf/bars.toml".into()),
-            check: flags.contains("--check"),
+            check: flags.contains("--check") || of != Of::All,
             list: flags.contains("--list"),
         };
         no_flags_left(flags)?;
