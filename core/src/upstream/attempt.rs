@@ -61,7 +61,8 @@ impl<'a> Origin<'a> {
         write_head: &impl WriteHead,
         tried: &mut Tried,
     ) -> Result<Answered<'a>, Failure> {
-        let (mut ticket, mut at) = self.choose_admitted(tried)?;
+        let mut ticket = None;
+        let mut at = self.choose_admitted(&mut ticket, tried)?;
         let mut fresh = false;
         loop {
             x.record.attempts += 1;
@@ -133,16 +134,16 @@ impl<'a> Origin<'a> {
         origin.start();
     }
 
-    /// An endpoint, and the leave of the breakers to try it if anybody watches.
-    fn choose_admitted(&self, tried: &mut Tried) -> Result<(Option<Ticket<'a>>, u16), Failure> {
-        if self.plan.watched {
-            let mut ticket = self.admit().map_err(Failure::by_breaker)?;
-            let at = self.choose_for(&mut ticket, tried).map_err(Failure::by_breaker)?;
-            return Ok((Some(ticket), at));
+    /// An endpoint, and if anybody watches the leave of the breakers to try it.
+    #[inline]
+    fn choose_admitted(&self, ticket: &mut Option<Ticket<'a>>, tried: &mut Tried) -> Result<u16, Failure> {
+        if !self.plan.watched {
+            let at = self.choose(tried).ok_or_else(nobody)?;
+            tried.push(at);
+            return Ok(at);
         }
-        let at = self.choose(tried).ok_or_else(nobody)?;
-        tried.push(at);
-        Ok((None, at))
+        let ticket = ticket.insert(self.admit().map_err(Failure::by_breaker)?);
+        self.choose_for(ticket, tried).map_err(Failure::by_breaker)
     }
 
     /// An endpoint whose breaker lets the try through. Any but the first may have opened since they were chosen.

@@ -22,6 +22,8 @@ pub struct ClusterPlan {
     pub try_timeout: Option<Duration>,
     /// Somebody wants to know how each try ends.
     pub watched: bool,
+    /// A request needs leave to be under way.
+    pub limited: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,7 +122,8 @@ impl ClusterPlan {
             || config.outlier.is_some()
             || config.adaptive.is_some()
             || config.balance == Balance::Ewma;
-        ClusterPlan { config, endpoints, node, table, cookies, try_timeout, watched }
+        let limited = config.adaptive.is_some() || config.limits.requests_max > 0;
+        ClusterPlan { config, endpoints, node, table, cookies, try_timeout, watched, limited }
     }
 
     /// Which endpoint a client's cookie names, if it is still one of the cluster's.
