@@ -183,7 +183,8 @@ impl Bars {
                 instructions(&runs.instructions, name, (arm, against), *more_max)
             }
             Bar::Frozen { name, arm, ratio_max, back_s_max, over_percent_max, runs_min } => {
-                let of_arm: Vec<&Frozen> = runs.frozen.iter().filter(|run| run.frozen_arm == *arm).collect();
+                let fit = |run: &&Frozen| run.frozen_arm == *arm && !run.disturbed();
+                let of_arm: Vec<&Frozen> = runs.frozen.iter().filter(fit).collect();
                 let limits = (*ratio_max, *back_s_max, *over_percent_max);
                 frozen(&of_arm, name, limits, *runs_min)
             }
@@ -259,7 +260,7 @@ fn frozen(runs: &[&Frozen], name: &str, limits: (f64, f64, f64), runs_min: usize
         name: name.to_owned(),
         demand: format!("p99 at most {ratio} times the normal one after {back_s_max} s, and no errors"),
         value: match runs {
-            [] => "no runs".to_owned(),
+            [] => "no runs that count".to_owned(),
             _ => format!(
                 "{back_s} s, then {over_percent:.0} % more slices above it, {errors} errors, {} runs",
                 runs.len()

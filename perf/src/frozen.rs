@@ -5,6 +5,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 
 use crate::gateway::Gateway;
@@ -14,7 +15,8 @@ use crate::origin::ADDRESSES;
 use crate::other::OriginProcess;
 use crate::peer::Peer;
 use crate::stats::median;
-use crate::trial::{Bench, GATEWAY_CORE};
+use crate::trial::{Bench, GATEWAY_CORE, LOAD_CORE, Trial};
+use crate::usage::{CoreUse, of_processes, tree};
 
 /// Found out by its requests alone, and by active checks as well.
 pub const ARMS: [&str; 2] = ["ringway-unchecked", "ringway-resilient"];
@@ -44,11 +46,19 @@ pub struct Frozen {
     /// The 99th percentile of each slice before and after the moment of the freeze.
     pub before_us: Vec<f64>,
     pub after_us: Vec<f64>,
+    /// The share of the time that others had of either core, the larger, and the hypervisor of both.
+    pub foreign: f64,
+    pub steal: f64,
     pub errors: u64,
     pub first_error: Option<String>,
 }
 
 impl Frozen {
+    /// Who waits for a core behind others is slow for that: such a run says nothing, good or bad.
+    pub fn disturbed(&self) -> bool {
+        Trial { foreign: self.foreign, steal: self.steal, ..Trial::default() }.disturbed()
+    }
+
     pub fn normal_us(&self) -> f64 {
         median(&self.before_us)
     }
@@ -101,7 +111,11 @@ pub fn measure(bench: &mut Bench, arm: &str) -> io::Result<Frozen> {
         warm: WARM,
         duration: SLICE * (BEFORE_SLICES + AFTER_SLICES) as u32,
     };
+    let here = tree(gateway.pid()).into_iter().chain(origins.iter().map(OriginProcess::pid)).collect::<Vec<_>>();
+    let there = [rustix::process::getpid()];
+    let watch = || Ok::<_, io::Error>([Watch::look(GATEWAY_CORE, &here)?, Watch::look(LOAD_CORE, &there)?]);
     let (mut samples, mut started) = (Vec::with_capacity((RATE * plan.duration.as_secs_f64()) as usize), None);
+    let looked = watch()?;
     let report = std::thread::scope(|scope| {
         let mut freezing = None;
         let start = || {
@@ -115,12 +129,42 @@ pub fn measure(bench: &mut Bench, arm: &str) -> io::Result<Frozen> {
         freezing.map_or(Ok(()), |thread| thread.join().unwrap_or_else(|_| Err(io::Error::other("no freeze"))))?;
         Ok::<_, io::Error>(report)
     })?;
+    let now = watch()?;
     drop(gateway);
+    let others = [now[0].others_since(&looked[0]), now[1].others_since(&looked[1])];
     let started = started.ok_or_else(|| io::Error::other("the load has not measured"))?;
     let mut before_us = p99_of_slices(&samples, started);
     let after_us = before_us.split_off(BEFORE_SLICES.min(before_us.len()));
-    let (errors, first_error) = (report.errors, report.first_error);
-    Ok(Frozen { frozen_arm: arm.to_owned(), before_us, after_us, errors, first_error })
+    Ok(Frozen {
+        frozen_arm: arm.to_owned(),
+        before_us,
+        after_us,
+        foreign: others[0].0.max(others[1].0),
+        steal: others[0].1 + others[1].1,
+        errors: report.errors,
+        first_error: report.first_error,
+    })
+}
+
+/// A core, and what those of ours have had of it, at one moment.
+struct Watch {
+    at: Instant,
+    core: CoreUse,
+    ours_s: f64,
+}
+
+impl Watch {
+    fn look(core: usize, ours: &[Pid]) -> io::Result<Self> {
+        Ok(Self { at: Instant::now(), core: CoreUse::read(core)?, ours_s: of_processes(ours).run_s })
+    }
+
+    /// The shares of the time that other processes and the hypervisor had of the core.
+    fn others_since(&self, before: &Self) -> (f64, f64) {
+        let wall_s = (self.at - before.at).as_secs_f64();
+        let steal_s = self.core.steal_s - before.core.steal_s;
+        let busy_s = wall_s - (self.core.idle_s - before.core.idle_s) - steal_s;
+        ((busy_s - (self.ours_s - before.ours_s)).max(0.0) / wall_s, steal_s / wall_s)
+    }
 }
 
 fn p99_of_slices(samples: &[Sample], started: Instant) -> Vec<f64> {
@@ -138,7 +182,8 @@ fn p99_of_slices(samples: &[Sample], started: Instant) -> Vec<f64> {
 pub fn markdown(runs: &[Frozen]) -> String {
     let mut text = format!(
         "### One of three origins freezes at {RATE:.0} requests/s: p99 in slices of {} ms (`frozen`)\n\n\
-         | arm | normal ms | from the freeze on, ms | at its worst 3 s later, ms | errors |\n|---|---|---|---|---|\n",
+         | arm | normal ms | from the freeze on, ms | at its worst 3 s later, ms | others | errors |\n\
+         |---|---|---|---|---|---|\n",
         SLICE.as_millis()
     );
     for run in runs {
@@ -147,11 +192,12 @@ pub fn markdown(runs: &[Frozen]) -> String {
         let worst = run.after_us.iter().skip(SHOWN_SLICES).copied().fold(0.0, f64::max);
         let errors = run.first_error.as_ref().map_or(String::new(), |why| format!(" ({why})"));
         text += &format!(
-            "| {} | {} | {} | {} | {}{errors} |\n",
+            "| {} | {} | {} | {} | {:.0} % | {}{errors} |\n",
             run.frozen_arm,
             ms(run.normal_us()),
             first.join(" "),
             ms(worst),
+            (run.foreign + run.steal) * 100.0,
             run.errors
         );
     }
@@ -164,7 +210,16 @@ mod tests {
 
     fn frozen(after_us: &[f64]) -> Frozen {
         let before_us = vec![100.0, 110.0, 90.0, 200.0];
-        Frozen { frozen_arm: "a".to_owned(), before_us, after_us: after_us.to_vec(), errors: 0, first_error: None }
+        let after_us = after_us.to_vec();
+        Frozen {
+            frozen_arm: "a".to_owned(),
+            before_us,
+            after_us,
+            foreign: 0.0,
+            steal: 0.0,
+            errors: 0,
+            first_error: None,
+        }
     }
 
     #[test]

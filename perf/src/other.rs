@@ -28,9 +28,13 @@ impl OriginProcess {
         Ok(origin)
     }
 
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_child(&self.0)
+    }
+
     /// Stops it where it is: its kernel goes on taking connections and bytes.
     pub(crate) fn freeze(&self) -> io::Result<()> {
-        Ok(kill_process(Pid::from_child(&self.0), Signal::STOP)?)
+        Ok(kill_process(self.pid(), Signal::STOP)?)
     }
 }
 

@@ -179,13 +179,16 @@ fn a_frozen_origin_is_felt_for_so_long_and_by_nobody_as_an_error() {
     let bars = Bars::parse(text).expect("a bar");
     let frozen = |bad: usize, errors| {
         let after_us = [vec![5e5; bad], vec![1e2; 10]].concat();
-        let run = Frozen { frozen_arm: "a".to_owned(), before_us: vec![1e2; 4], after_us, errors, first_error: None };
+        let (frozen_arm, before_us) = ("a".to_owned(), vec![1e2; 4]);
+        let run = Frozen { frozen_arm, before_us, after_us, foreign: 0.0, steal: 0.0, errors, first_error: None };
         Runs { frozen: vec![run], ..Runs::default() }
     };
     assert_eq!(judged(&bars, frozen(2, 0)), Verdict::Kept);
     assert_eq!(judged(&bars, frozen(3, 0)), Verdict::Missed);
     assert_eq!(judged(&bars, frozen(2, 1)), Verdict::Missed);
-    assert_eq!(judged(&bars, Runs::default()), Verdict::Unproven);
+    let mut disturbed = frozen(3, 1);
+    disturbed.frozen[0].foreign = 0.2;
+    assert_eq!(judged(&bars, disturbed), Verdict::Unproven);
 }
 
 #[test]

@@ -173,7 +173,9 @@ fn measure(options: Options) -> Result<(Runs, Vec<Idle>), Box<dyn Error>> {
     for round in 0..if frozen { rounds.rounds.unwrap_or(frozen::RUNS) } else { 0 } {
         for arm in frozen::ARMS.iter().filter(takes_part) {
             let run = frozen::measure(&mut bench, arm)?;
-            eprintln!("{FROZEN} {round} {arm}: normal p99 {:.0} us, {} errors", run.normal_us(), run.errors);
+            let Frozen { errors, foreign, steal, .. } = run;
+            let (normal_us, others) = (run.normal_us(), (foreign + steal) * 100.0);
+            eprintln!("{FROZEN} {round} {arm}: normal p99 {normal_us:.0} us, {errors} errors, others {others:.0} %");
             journal.keep(&Line::Frozen(run.clone()));
             runs.frozen.push(run);
         }
