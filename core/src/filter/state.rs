@@ -1,9 +1,11 @@
 //! What filters keep on one core: memory for regular expressions, random numbers. Made anew with each plan.
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{OnceCell, RefCell};
 
 use regex_automata::meta::{Cache, Regex};
 use ringway_config::units::Percent;
+
+use crate::upstream::balance::Random;
 
 /// What is numbered while a plan is built.
 #[derive(Debug, Default)]
@@ -15,7 +17,7 @@ pub struct Numbers {
 pub struct FilterState {
     /// By number; made on first use.
     regexes: Box<[OnceCell<RefCell<Cache>>]>,
-    random: Cell<u64>,
+    random: Random,
 }
 
 /// How probable something is, of 2^32.
@@ -32,11 +34,7 @@ impl Numbers {
 impl FilterState {
     /// `seed` is another one on each core.
     pub fn new(numbers: &Numbers, seed: u64) -> FilterState {
-        let mixed = seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        FilterState {
-            regexes: (0..numbers.regexes).map(|_| OnceCell::new()).collect(),
-            random: Cell::new(mixed ^ mixed >> 31 | 1), // xorshift never leaves zero
-        }
+        FilterState { regexes: (0..numbers.regexes).map(|_| OnceCell::new()).collect(), random: Random::new(seed) }
     }
 
     /// The memory that the regular expression of this number searches with: its own on each core, so that no search
@@ -45,14 +43,9 @@ impl FilterState {
         self.regexes[number].get_or_init(|| RefCell::new(regex.create_cache()))
     }
 
-    /// True with that probability. xorshift64*, of which the upper half is the better one.
+    /// True with that probability. The upper half of a random number is the better one.
     pub fn draw(&self, chance: Chance) -> bool {
-        let mut state = self.random.get();
-        state ^= state >> 12;
-        state ^= state << 25;
-        state ^= state >> 27;
-        self.random.set(state);
-        state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32 < chance.0
+        self.random.bits() >> 32 < chance.0
     }
 }
 
