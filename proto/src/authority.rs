@@ -40,20 +40,19 @@ pub(crate) fn is_valid(authority: &[u8]) -> bool {
     if authority.first() == Some(&b'[') {
         return is_valid_literal(authority);
     }
-    // A dot needs something before it.
-    let mut after = Class::Dot;
-    for (at, byte) in authority.iter().enumerate() {
-        match CLASS[usize::from(*byte)] {
-            Class::Name => after = Class::Name,
-            Class::Dot if after != Class::Dot => after = Class::Dot,
-            Class::Colon if at > 0 => {
-                let digits = &authority[at + 1..];
+    let mut rest = authority;
+    loop {
+        let label = rest.iter().position(|byte| !IN_LABEL[usize::from(*byte)]).unwrap_or(rest.len());
+        match rest.get(label) {
+            None => return !authority.is_empty(),
+            Some(b'.') if label > 0 => rest = &rest[label + 1..],
+            Some(b':') if label > 0 || rest.len() < authority.len() => {
+                let digits = &rest[label + 1..];
                 return digits.is_empty() || port(digits).is_some();
             }
-            _ => return false,
+            Some(_) => return false,
         }
     }
-    !authority.is_empty()
 }
 
 #[cold]
@@ -64,24 +63,12 @@ fn is_valid_literal(authority: &[u8]) -> bool {
     valid && (authority.len() <= host.len() + 1 || port_of(authority).is_some())
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Class {
-    Bad,
-    Name,
-    Dot,
-    Colon,
-}
-
-static CLASS: [Class; 256] = {
-    let mut out = [Class::Bad; 256];
+/// What a label may hold.
+static IN_LABEL: [bool; 256] = {
+    let mut out = [false; 256];
     let mut byte = 0;
     while byte < 128 {
-        out[byte as usize] = match byte {
-            b'.' => Class::Dot,
-            b':' => Class::Colon,
-            b'-' | b'_' | b'~' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => Class::Name,
-            _ => Class::Bad,
-        };
+        out[byte as usize] = matches!(byte, b'-' | b'_' | b'~' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z');
         byte += 1;
     }
     out

@@ -121,12 +121,13 @@ impl ResponseHead {
     /// `HTTP/1.1 200 reason` and CRLF. The second space may be missing together with the reason, as many origins have it.
     fn status_line(&mut self, buf: &[u8]) -> Result<Progress, ResponseError> {
         if self.phase == Phase::Status {
-            for (at, byte) in buf.iter().take(STATUS_LINE.len()).enumerate() {
-                status_line_byte(at, *byte)?;
-            }
-            let Some(line) = buf.first_chunk::<{ STATUS_LINE.len() }>() else {
-                return Ok(Progress::Partial);
-            };
+            let line =
+                match buf.first_chunk::<{ STATUS_LINE.len() }>() {
+                    Some(
+                        line @ [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'0' | b'1', b' ', b'1'..=b'5', tens, ones],
+                    ) if tens.is_ascii_digit() && ones.is_ascii_digit() => line,
+                    _ => return partial_status_line(buf),
+                };
             self.version = if line[7] == b'0' { Version::Http10 } else { Version::Http11 };
             self.status = line[9..].iter().fold(0, |status, digit| status * 10 + u16::from(digit - b'0'));
             let from = STATUS_LINE.len();
@@ -156,6 +157,15 @@ impl ResponseHead {
 
 /// The part of fixed length: `9` stands for a digit.
 const STATUS_LINE: &[u8; 12] = b"HTTP/1.9 999";
+
+/// Of a status line that is not whole, or wrong: which.
+#[cold]
+fn partial_status_line(buf: &[u8]) -> Result<Progress, ResponseError> {
+    for (at, byte) in buf.iter().take(STATUS_LINE.len()).enumerate() {
+        status_line_byte(at, *byte)?;
+    }
+    Ok(Progress::Partial)
+}
 
 fn status_line_byte(at: usize, byte: u8) -> Result<(), ResponseError> {
     match at {

@@ -111,6 +111,7 @@ fn known_stays(known: Known) -> bool {
     !matches!(known, Known::XForwardedFor | Known::XRealIp | Known::Forwarded)
 }
 
+#[inline]
 fn dropped(edits: &HeaderEdits<'_>, field: &Field, bytes: &[u8]) -> bool {
     !edits.is_empty() && edits.drops(field.name.of(bytes))
 }
@@ -226,6 +227,11 @@ pub fn write_connection(out: &mut Vec<u8>, client: Version, keep_alive: bool) {
 }
 
 fn write_status(out: &mut Vec<u8>, head: &ResponseHead, bytes: &[u8]) {
+    let end = head.reason.end as usize;
+    // As it came, if it is what we would write.
+    if head.version == Version::Http11 && head.reason.start as usize == b"HTTP/1.1 000 ".len() {
+        return out.extend_from_slice(&bytes[..end + b"\r\n".len()]);
+    }
     let mut start = *b"HTTP/1.1 000 ";
     start[9..12].copy_from_slice(&status_digits(head.status));
     out.extend_from_slice(&start);
