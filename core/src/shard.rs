@@ -60,6 +60,8 @@ pub struct Shard {
     pub gauge: CoreGauge,
     pub ids: RequestIds,
     pub futures: FuturePool,
+    /// For those that send an error.
+    pub refusals: FuturePool,
     log: Option<RefCell<CoreLog>>,
     adopted: RefCell<Rc<Adopted>>,
     exchanges: Recycled<Exchange>,
@@ -81,7 +83,8 @@ pub struct Adopted {
 }
 
 struct Date {
-    second: u64,
+    /// Another second begins, or the wall clock may have been set.
+    until: Option<Instant>,
     text: [u8; DATE_BYTES],
 }
 
@@ -114,12 +117,13 @@ impl Shard {
             gauge,
             ids: RequestIds::new(seed),
             futures: FuturePool::default(),
+            refusals: FuturePool::default(),
             log: log.map(RefCell::new),
             adopted: RefCell::new(Rc::new(adopted)),
             exchanges: Recycled::new(EXCHANGES_KEPT_MAX),
             stage: Cell::new(Stage::Serving),
             per_ip: RefCell::default(),
-            date: RefCell::new(Date { second: 0, text: [0; DATE_BYTES] }),
+            date: RefCell::new(Date { until: None, text: [0; DATE_BYTES] }),
             wall: Cell::new((SystemTime::now(), net.now())),
             meters,
             net,
@@ -184,13 +188,15 @@ impl Shard {
 
     /// Writes the present `Date` (RFC 9110 5.6.7), made once a second.
     pub fn with_date<R>(&self, write: impl FnOnce(&[u8]) -> R) -> R {
-        let now = self.wall_time(self.net.reaped_at());
-        let second = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let moment = self.net.reaped_at();
         let mut date = self.date.borrow_mut();
-        if date.second != second {
+        if date.until.is_none_or(|until| moment >= until) {
+            let now = self.wall_time(moment);
             // Always 29 bytes (RFC 9110 5.6.7), so writing them cannot fail.
             let _ = write!(&mut date.text[..], "{}", httpdate::HttpDate::from(now));
-            date.second = second;
+            let into_second = now.duration_since(UNIX_EPOCH).unwrap_or_default().subsec_nanos();
+            let next_second = moment + (Duration::from_secs(1) - Duration::from_nanos(into_second.into()));
+            date.until = Some(next_second.min(self.wall.get().1 + WALL_READ_EVERY));
         }
         write(&date.text)
     }

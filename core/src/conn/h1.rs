@@ -148,7 +148,7 @@ async fn one_request(shard: &Rc<Shard>, client: &Stream, connection: &Connection
         }
         Err(refusal) => {
             shard.ids.fill(&mut x.id);
-            pipeline::refuse(&serving, x, refusal).await
+            pipeline::refuse(&serving, x, refusal, None).await
         }
     };
     connection.requests.set(connection.requests.get() + 1);

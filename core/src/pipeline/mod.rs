@@ -78,12 +78,12 @@ pub async fn handle(serving: &Serving<'_>, x: &mut Exchange) -> After {
     if let Some(answer) = own_business(x) {
         return match answer {
             Ok(()) => reply::options(serving, x, METHODS).await,
-            Err(refusal) => refuse(serving, x, refusal).await,
+            Err(refusal) => refuse(serving, x, refusal, None).await,
         };
     }
     let id = match choose(serving, x) {
         Ok(id) => id,
-        Err(refusal) => return refuse(serving, x, refusal).await,
+        Err(refusal) => return refuse(serving, x, refusal, None).await,
     };
     let rule = &serving.adopted.plan.routes[id as usize];
     let host = || host_of(x.request.authority.of(x.request_bytes.bytes()));
@@ -92,13 +92,13 @@ pub async fn handle(serving: &Serving<'_>, x: &mut Exchange) -> After {
     if let Body::Length(length) = x.request.body
         && length > body_max
     {
-        return refuse(serving, x, Refusal::body_too_large(body_max)).await;
+        return refuse(serving, x, Refusal::body_too_large(body_max), None).await;
     }
     let mut filtered = Filtered::default();
     if in_force.filter(0).is_some()
         && let Err(refusal) = filters::run(serving, x, id, in_force, &mut filtered).await
     {
-        return reply::refuse_edited(serving, x, refusal, &filtered.answer).await;
+        return refuse(serving, x, refusal, Some(&filtered.answer)).await;
     }
     let cluster = match &rule.action {
         ActionPlan::Respond(answer) => return reply::fixed(serving, x, answer, &filtered.answer).await,
@@ -126,7 +126,7 @@ pub async fn handle(serving: &Serving<'_>, x: &mut Exchange) -> After {
             mirror.send(&mut upload);
             after
         }
-        Err(refusal) => refuse(serving, x, refusal).await,
+        Err(refusal) => refuse(serving, x, refusal, None).await,
     }
 }
 
@@ -235,17 +235,18 @@ fn upload(serving: &Serving<'_>, retry: &Retry, cluster: usize, x: &Exchange, by
 fn write_head(out: &mut Vec<u8>, x: &Exchange, serving: &Serving<'_>, host: Option<&str>, filtered: &Filtered<'_>) {
     let bytes = x.request_bytes.bytes();
     let authority = x.request.authority.of(bytes);
-    let trusted = serving.listener.trusts(serving.connection.peer.ip());
+    let peer = serving.connection.peer.ip();
+    let trusted = serving.listener.trusts(peer);
     let hop = Hop {
         mode: serving.listener.config.forwarded,
-        peer: serving.connection.peer.ip(),
+        peer,
         peer_text: &serving.connection.peer_text,
         local_port: serving.connection.local_port,
         scheme: client::SCHEME,
         host: authority,
         trusted,
     };
-    let client = client_of(serving, x);
+    let client = if trusted { client_of(serving, x) } else { peer };
     let forwarded = |out: &mut Vec<u8>| write_hop(out, &x.request, bytes, &hop, client);
     let say = Forwarding {
         path: x.rewritten.path().unwrap_or(&x.path.bytes[filtered.stripped..]),

@@ -37,7 +37,7 @@ pub async fn answer(
     x.record.status = x.answer.status;
     x.record.source = Source::Origin;
     if x.answer.status == 101 {
-        return switch_protocols(serving, x, lease, edits).await;
+        return Box::pin(switch_protocols(serving, x, lease, edits)).await;
     }
     if upload.is_moving() && gives_up_upload(x, upload) {
         upload.stop();
@@ -59,23 +59,10 @@ pub async fn answer(
     }
     serving.client.queue_buffer(out);
 
-    let encoding = if framing == Body::Chunked { Encoding::Chunked } else { Encoding::Plain };
-    let between = Some(origin.plan.config.between_bytes_timeout);
-    let mut download = Pump::new(BodyReader::new(body), encoding, between, serving.listener.config.send_timeout)
-        .until(origin.until_ms);
-    if !download.is_done() || upload.is_moving() {
-        let began = serving.shard.net.now();
-        let moved = poll_fn(|cx| {
-            poll_bodies(cx, serving.client, lease.stream(), upload, &mut download, serving.shard.net.buffers())
-        })
-        .await;
-        let waited = serving.shard.net.reaped_at().saturating_duration_since(began);
-        x.record.origin_wait_ns += waited.as_nanos() as u64;
-        x.record.bytes_out += download.bytes();
-        x.record.bytes_in = upload.bytes();
-        if let Err(broken) = moved {
-            return give_up(serving, x, (origin, at), broken, framing).await;
-        }
+    if (!matches!(body, Body::None | Body::Length(0)) || upload.is_moving())
+        && let Err(broken) = move_bodies(serving, x, origin, lease.stream(), upload, body, framing).await
+    {
+        return Box::pin(give_up(serving, x, (origin, at), broken, framing)).await;
     }
     origin.went_well(at, x.answer.status);
     x.record.bytes_in = upload.bytes();
@@ -92,6 +79,30 @@ pub async fn answer(
         (false, true) if !serving.client.has_input() => After::Close,
         _ => After::Linger,
     }
+}
+
+/// Moves the answer's body to the client, and what is left of the request's to its origin.
+async fn move_bodies(
+    serving: &Serving<'_>,
+    x: &mut Exchange,
+    origin: &Origin<'_>,
+    from: &Stream,
+    upload: &mut Pump,
+    body: Body,
+    framing: Body,
+) -> Result<(), Broken> {
+    let encoding = if framing == Body::Chunked { Encoding::Chunked } else { Encoding::Plain };
+    let between = Some(origin.plan.config.between_bytes_timeout);
+    let mut download = Pump::new(BodyReader::new(body), encoding, between, serving.listener.config.send_timeout)
+        .until(origin.until_ms);
+    let began = serving.shard.net.now();
+    let buffers = serving.shard.net.buffers();
+    let moved = poll_fn(|cx| poll_bodies(cx, serving.client, from, upload, &mut download, buffers)).await;
+    let waited = serving.shard.net.reaped_at().saturating_duration_since(began);
+    x.record.origin_wait_ns += waited.as_nanos() as u64;
+    x.record.bytes_out += download.bytes();
+    x.record.bytes_in = upload.bytes();
+    moved
 }
 
 /// An origin that answers and ends before it has read everything will not read the rest; a client that waits for

@@ -1,6 +1,6 @@
 //! Answers that the gateway makes itself: errors, redirects, fixed ones.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::task::{Poll, ready};
 
 use ringway_config::snapshot::Redirect;
@@ -10,21 +10,27 @@ use super::{After, Serving};
 use crate::exchange::{BodyReader, Exchange, HeaderEdits, Refusal, write_connection};
 use crate::observe::Flag;
 use crate::plan::FixedAnswer;
+use crate::pool::Pooled;
 
 /// A request body that nobody wants is read to its end up to here, so that the connection can be used again.
 const UNWANTED_BODY_BYTES_MAX: u64 = 64 * 1024;
 
-/// Sends an error as `application/problem+json` (RFC 9457). The reason stays in the log.
-pub async fn refuse(serving: &Serving<'_>, x: &mut Exchange, refusal: Refusal) -> After {
-    refuse_edited(serving, x, refusal, &HeaderEdits::default()).await
+/// Sends an error as `application/problem+json` (RFC 9457). The reason stays in the log. `edits`: those of the filters that
+/// the request has passed. In a place of its own, since a request in service would have to hold the memory for it.
+pub fn refuse<'a>(
+    serving: &'a Serving<'_>,
+    x: &'a mut Exchange,
+    refusal: Refusal,
+    edits: Option<&'a HeaderEdits<'_>>,
+) -> Pooled<impl Future<Output = After>> {
+    serving.shard.refusals.place(send_refusal(serving, x, refusal, edits))
 }
 
-/// [`refuse`], for a filter that answers: those that the request has passed have their say.
-pub async fn refuse_edited(
+async fn send_refusal(
     serving: &Serving<'_>,
     x: &mut Exchange,
     refusal: Refusal,
-    edits: &HeaderEdits<'_>,
+    edits: Option<&HeaderEdits<'_>>,
 ) -> After {
     let Refusal { flag, status, code, reason: why, close, allow, retry_after_s, versions } = refusal;
     let silent = flag == Flag::ClientGone;
@@ -48,7 +54,8 @@ pub async fn refuse_edited(
     write_problem(&mut body, status, code, x.id.as_str(), versions.as_deref());
     write_field(&mut out, b"X-Request-ID", x.id.as_bytes());
     write_length(&mut out, body.len());
-    let after = send(serving, x, out, &body, edits, close).await;
+    let none = HeaderEdits::default();
+    let after = send(serving, x, out, &body, edits.unwrap_or(&none), close).await;
     serving.shard.net.buffers().give_back(body);
     after
 }

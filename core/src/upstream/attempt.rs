@@ -72,7 +72,8 @@ impl<'a> Origin<'a> {
             let rests = if fresh { None } else { endpoint.reuse(self.share.lifetime_max) };
             let mut lease = match rests {
                 Some(lease) => lease,
-                None => match self.connect(endpoint, until_ms).await {
+                // Boxed, since it is rare and most of what a try would have to hold.
+                None => match Box::pin(self.connect(endpoint, until_ms)).await {
                     Ok(lease) => lease,
                     Err(refusal) => {
                         let took = self.connect_timeout(until_ms).as_nanos() as u64;
@@ -206,10 +207,6 @@ impl<'a> Origin<'a> {
         x: &mut Exchange,
         upload: &mut Pump,
     ) -> Poll<Result<(), Failure>> {
-        if client.poll_reset(cx).is_ready() {
-            let gone = Refusal::new(Flag::ClientGone, "the client reset while its origin worked");
-            return Poll::Ready(Err(gone.into()));
-        }
         if upload.is_moving() {
             match upload.poll(cx, client, origin, self.net.buffers()) {
                 Poll::Ready(Ok(())) => self.expect_answer(origin, until_ms),
@@ -231,7 +228,11 @@ impl<'a> Origin<'a> {
         }
         loop {
             match received(origin, cx) {
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {
+                    // Asked last: with an answer at hand it does not matter who waits for it.
+                    let gone = || Refusal::new(Flag::ClientGone, "the client reset while its origin worked");
+                    return client.poll_reset(cx).map(|()| Err(gone().into()));
+                }
                 Poll::Ready(Ok(chunk)) => x.answer_bytes.push(chunk),
                 Poll::Ready(Err(why)) => {
                     let nothing_came = x.answer_bytes.is_empty() && x.record.interim_answers == 0;

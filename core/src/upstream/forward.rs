@@ -97,11 +97,11 @@ impl<'a> Origin<'a> {
                 (Ok(answered), Some(wait)) => {
                     note(x, CameTo::Status(x.answer.status));
                     throw_away(answered.lease, x);
-                    self.wait(client, wait).await?;
+                    Box::pin(self.wait(client, wait)).await?;
                 }
                 (Err(failure), Some(wait)) => {
                     note(x, CameTo::Failed(failure.refusal.flag));
-                    self.wait(client, wait).await?;
+                    Box::pin(self.wait(client, wait)).await?;
                 }
             }
             x.clear_answer();
