@@ -427,6 +427,23 @@ pub struct Arm {
     pub when: Vec<Condition>,
 }
 
+impl PathPattern {
+    /// The names of what it captures, in the order of the path.
+    pub fn params(&self) -> Vec<&str> {
+        match self {
+            PathPattern::Prefix(_) => Vec::new(),
+            PathPattern::Expression(expression) => expression.params.iter().map(String::as_str).collect(),
+            PathPattern::Segments(segments) => segments
+                .iter()
+                .filter_map(|segment| match segment {
+                    Segment::Literal(_) => None,
+                    Segment::Param(name) | Segment::CatchAll(name) => Some(name.as_str()),
+                })
+                .collect(),
+        }
+    }
+}
+
 impl Action {
     /// Every cluster that it may forward to.
     pub fn clusters(&self) -> Vec<usize> {

@@ -13,7 +13,7 @@ use crate::bounded::MIB;
 use crate::decode::Table;
 use crate::document;
 use crate::http::{HeaderName, HeaderValue};
-use crate::path::{ExactPath, PathPrefix, REDIRECT_WORDS, check_redirect};
+use crate::path::{ExactPath, PathPrefix, check_redirect};
 use crate::place::Place;
 use crate::problem::{Fault, Problems, quoted};
 use crate::snapshot::{
@@ -77,6 +77,7 @@ pub(super) fn check(
     shadowed::warn(&routes, listeners, problems);
 
     warn_unused(&routes, listeners, clusters, problems);
+    warn_unhashed(&routes, clusters, problems);
     Some(routes)
 }
 
@@ -224,6 +225,7 @@ impl Actions {
             }
             (None, Some(arms), None, None) => {
                 let arms = check_arms(arms, names, &place.key("split"), problems)?;
+                check_split_on(self.split_on.as_ref(), path, &place.key("split_on"), problems);
                 Some(Action::Split(Split { arms, on: self.split_on }))
             }
             (None, None, Some(Table(keys)), None) => {
@@ -243,6 +245,16 @@ impl Actions {
                 None
             }
         }
+    }
+}
+
+/// What is hashed must be there: every request without it would be given an arm by turn.
+fn check_split_on(on: Option<&HashOn>, path: &PathPattern, place: &Place<'_>, problems: &mut Problems) {
+    if let Some(HashOn::Param(name)) = on
+        && !path.params().contains(&name.as_str())
+    {
+        let fault = Fault::new(format!("the route's path has no parameter {name}"));
+        problems.error(place, fault.cure(format!("write {{{name}}} in the path, or hash something else")));
     }
 }
 
@@ -292,22 +304,7 @@ fn check_redirect_keys(
     place: &Place<'_>,
     problems: &mut Problems,
 ) -> Redirect {
-    let params: Vec<&str> = match path {
-        PathPattern::Prefix(_) => Vec::new(),
-        PathPattern::Expression(expression) => expression.params.iter().map(String::as_str).collect(),
-        PathPattern::Segments(segments) => segments
-            .iter()
-            .filter_map(|segment| match segment {
-                Segment::Literal(_) => None,
-                Segment::Param(name) | Segment::CatchAll(name) => Some(name.as_str()),
-            })
-            .collect(),
-    };
-    for param in params.iter().filter(|param| REDIRECT_WORDS.contains(param)) {
-        let fault = Fault::new(format!("{{{param}}} is both a part of the request and a parameter of the path"));
-        problems.error(&place.key("to"), fault.cure("rename the parameter"));
-    }
-    if let Err(fault) = check_redirect(&keys.to, &params) {
+    if let Err(fault) = check_redirect(&keys.to, &path.params()) {
         problems.error(&place.key("to"), fault);
     }
     Redirect { status: keys.status.0, to: keys.to }
@@ -352,6 +349,21 @@ fn check_names(routes: &[Route], problems: &mut Problems) {
         if first != index {
             let fault = Fault::new(format!("routes[{first}] is named {:?} too", route.name));
             problems.error(&root.index(index).key("name"), fault.cure("metrics and logs tell routes by name"));
+        }
+    }
+}
+
+/// A cluster may have routes with its parameter and without; the latter are worth a word.
+fn warn_unhashed(routes: &[Route], clusters: &[Cluster], problems: &mut Problems) {
+    let root = Place::ROOT.key("clusters");
+    for (index, cluster) in clusters.iter().enumerate() {
+        let Some(HashOn::Param(name)) = &cluster.hash_on else { continue };
+        let without =
+            |route: &&Route| route.action.clusters().contains(&index) && !route.path.params().contains(&name.as_str());
+        if let Some(route) = routes.iter().find(without) {
+            let fault = Fault::new(format!("route {} has no parameter {name}", quoted(&route.name)));
+            let fault = fault.cure("its requests go to a random endpoint; hash something else if that is wrong");
+            problems.warn(&root.key(&cluster.name).key("hash_on"), fault);
         }
     }
 }
