@@ -131,7 +131,8 @@ fn cookie_conditions() {
         ("Cookie: a=beta; xbeta=1; Beta=1\r\n", "plain"),
         ("Cookie: a=1\r\nCookie: env=blue\r\n", "blue"),
         ("Cookie: env=green; env=blue\r\n", "blue"),
-        ("Cookie: env=\"blue\"\r\n", "plain"),
+        ("Cookie: env=\"blue\"\r\n", "blue"),
+        ("Cookie: env=\"blue\r\n", "plain"),
         ("Cookie: env=blue; beta=1\r\n", "beta"),
         ("X-Cookie: beta=1\r\n", "plain"),
     ] {

@@ -384,6 +384,25 @@ fn of_a_hedge_the_first_request_may_still_win() {
 }
 
 #[test]
+fn a_hedge_that_finds_no_room_is_not_begun_and_opens_no_circuit() {
+    let late = || {
+        Origin::start(|x| {
+            x.body()?;
+            x.wait(ms(60));
+            x.ok("late")
+        })
+    };
+    let origins = [late(), late()];
+    let breaker = "breaker = { concurrent_max = 1, requests_min = 2, error_percent = 10, snapshot = \"0ms\" }";
+    let gateway = hedged(&origins, "10ms", breaker);
+    let mut client = gateway.client();
+    for _ in 0..8 {
+        client.get("/").expect(200);
+    }
+    assert_eq!(origins.iter().map(Origin::count).sum::<usize>(), 8);
+}
+
+#[test]
 fn a_hedge_is_not_for_what_may_not_run_twice_nor_beyond_the_budget() {
     let hold = Arc::new(AtomicBool::new(true));
     let origins = [held("one", &hold), held("two", &hold)];

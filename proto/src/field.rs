@@ -178,6 +178,11 @@ pub(crate) fn line_end(buf: &[u8], end: usize) -> Result<bool, FieldError> {
     }
 }
 
+/// The fields of a name, in any case, among those of the head that was parsed from `buf`.
+pub fn named<'f>(fields: &'f [Field], buf: &'f [u8], name: &'f str) -> impl Iterator<Item = &'f Field> {
+    fields.iter().filter(move |field| field.name.of(buf).eq_ignore_ascii_case(name.as_bytes()))
+}
+
 /// First field of that name.
 #[inline]
 pub(crate) fn find(fields: &[Field], known: Known) -> Option<&Field> {

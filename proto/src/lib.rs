@@ -4,6 +4,7 @@
 
 mod authority;
 mod chunked;
+mod cookie;
 mod encode;
 mod field;
 mod forwarded;
@@ -21,8 +22,9 @@ pub use authority::{host_of, port_of};
 pub use chunked::{
     CHUNK_END, ChunkedDecoder, ChunkedError, LAST_CHUNK, Step, Trailers, write_chunk_head, write_last_chunk,
 };
+pub use cookie::cookies;
 pub use encode::{reason, write_decimal, write_field, write_status_line};
-pub use field::{Field, FieldError};
+pub use field::{Field, FieldError, named};
 pub use forwarded::{client_ip, write_forwarded, write_ip};
 pub use framing::{Body, FramingError};
 pub use known::Known;

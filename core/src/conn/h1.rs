@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, UNIX_EPOCH};
 
-use ringway_proto::{Field, Known, Method, Progress, Version};
+use ringway_proto::{Known, Method, Progress, Version, named};
 
 use super::{Counted, tunnel};
 use crate::exchange::{Exchange, Refusal};
@@ -303,10 +303,7 @@ fn log_line(serving: &Serving<'_>, x: &Exchange, seen: &Observation, log: &mut C
     let (record, head, bytes) = (&x.record, &x.request, x.request_bytes.bytes());
     let plan = &serving.adopted.plan;
     let value = |known| head.find(known).map(|field| field.value.of(bytes));
-    let header = |name: &str| {
-        let named = |field: &&Field| field.name.of(bytes).eq_ignore_ascii_case(name.as_bytes());
-        head.fields.iter().find(named).map(|field| field.value.of(bytes))
-    };
+    let header = |name: &str| named(&head.fields, bytes, name).next().map(|field| field.value.of(bytes));
     let api = record.route.and_then(|id| plan.routes[id as usize].api).map(|of| plan.apis.names(of));
     let wall = serving.shard.wall_time(record.started);
     log.log(&Line {

@@ -2,7 +2,7 @@
 //! route. Chooses nothing.
 
 use ringway_config::snapshot::HashOn;
-use ringway_proto::{Field, Known};
+use ringway_proto::{Field, Known, cookies, named};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{Serving, client_of};
@@ -14,8 +14,7 @@ pub fn hash(serving: &Serving<'_>, x: &Exchange, rule: &RoutePlan, on: &HashOn) 
     let bytes = x.request_bytes.bytes();
     match on {
         HashOn::Header(name) => {
-            let named = |field: &&Field| !field.twin && field.name.of(bytes).eq_ignore_ascii_case(name.as_bytes());
-            let value = x.request.fields.iter().find(named)?.value.of(bytes);
+            let value = named(&x.request.fields, bytes, name).find(|field| !field.twin)?.value.of(bytes);
             (!value.is_empty()).then(|| xxh3_64(value))
         }
         HashOn::Cookie(name) => cookie(&x.request.fields, bytes, name).map(xxh3_64),
@@ -32,14 +31,9 @@ pub fn hash(serving: &Serving<'_>, x: &Exchange, rule: &RoutePlan, on: &HashOn) 
     }
 }
 
-/// The first cookie of this name (RFC 6265 section 5.4), without the quotes that some put around values.
+/// The first cookie of this name (RFC 6265 section 5.4) that has a value.
 pub fn cookie<'a>(fields: &[Field], bytes: &'a [u8], name: &str) -> Option<&'a [u8]> {
     let lines = fields.iter().filter(|field| field.known == Known::Cookie && !field.twin);
-    let pairs = lines.flat_map(|field| field.value.of(bytes).split(|byte| *byte == b';'));
-    let value = pairs.into_iter().find_map(|pair| {
-        let rest = pair.trim_ascii().strip_prefix(name.as_bytes())?.trim_ascii_start();
-        rest.strip_prefix(b"=").map(|value| value.trim_ascii())
-    })?;
-    let unquoted = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\""));
-    Some(unquoted.unwrap_or(value)).filter(|value| !value.is_empty())
+    let mut all = lines.flat_map(|field| cookies(field.value.of(bytes)));
+    all.find(|(found, value)| *found == name.as_bytes() && !value.is_empty()).map(|(_, value)| value)
 }

@@ -14,7 +14,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use ringway_config::snapshot::Retry;
-use ringway_proto::{Body, Known, Method, NormalPath, RequestHead, TargetForm, host_of};
+use ringway_proto::{Body, Known, Method, NormalPath, RequestHead, TargetForm, host_of, named};
 
 use crate::exchange::{
     BodyReader, Encoding, Exchange, Forwarding, HeaderEdit, Hop, Pump, Refusal, client_address, max_forwards,
@@ -281,12 +281,8 @@ struct Fields<'a> {
 
 impl FieldSource for Fields<'_> {
     fn any(&self, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
-        self.request.fields.iter().any(|field| {
-            !field.twin
-                && field.known != Known::Connection
-                && field.name.of(self.bytes).eq_ignore_ascii_case(name.as_bytes())
-                && test(field.value.of(self.bytes))
-        })
+        named(&self.request.fields, self.bytes, name)
+            .any(|field| !field.twin && field.known != Known::Connection && test(field.value.of(self.bytes)))
     }
 
     fn client_ip(&self) -> IpAddr {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use quanta::Instant;
 use ringway_proto::{HeadLimits, Known, Method, Progress, ResponseHead, Version};
 
+use super::breaker::Outcome;
 use super::forward::{Origin, Tried, WriteHead};
 use super::pool::{ConnectError, Endpoint, Lease};
 use super::ticket::{End, Slot, Ticket};
@@ -62,7 +63,7 @@ impl<'a> Origin<'a> {
         tried: &mut Tried,
     ) -> Result<Answered<'a>, Failure> {
         let mut ticket = None;
-        let mut at = self.choose_admitted(&mut ticket, tried)?;
+        let mut at = self.choose_admitted(&mut ticket, tried, Outcome::Refused)?;
         let mut fresh = false;
         loop {
             x.record.attempts += 1;
@@ -72,15 +73,14 @@ impl<'a> Origin<'a> {
             let rests = if fresh { None } else { endpoint.reuse(self.share.lifetime_max) };
             let mut lease = match rests {
                 Some(lease) => lease,
-                // Boxed, since it is rare and most of what a try would have to hold.
-                None => match Box::pin(self.connect(endpoint, until_ms)).await {
-                    Ok(lease) => lease,
-                    Err(refusal) => {
-                        let took = self.connect_timeout(until_ms).as_nanos() as u64;
-                        end(ticket, End::Failed(refusal.flag), took);
-                        return Err(refusal.into());
+                None => {
+                    let began = self.net.now();
+                    // Boxed, since it is rare and most of what a try would have to hold.
+                    match Box::pin(self.connect(endpoint, until_ms)).await {
+                        Ok(lease) => lease,
+                        Err(refusal) => return Err(fail(ticket, refusal.into(), self.took(began))),
                     }
-                },
+                }
             };
             self.send_head(lease.stream(), x, endpoint, write_head);
             let mut sent = self.net.now();
@@ -115,10 +115,7 @@ impl<'a> Origin<'a> {
                     upload.begin_again();
                     fresh = true;
                 }
-                Err(failure) => {
-                    end(ticket, End::Failed(failure.refusal.flag), took);
-                    return Err(failure);
-                }
+                Err(failure) => return Err(fail(ticket, failure, took)),
             }
         }
     }
@@ -135,15 +132,21 @@ impl<'a> Origin<'a> {
         origin.start();
     }
 
-    /// An endpoint, and if anybody watches the leave of the breakers to try it.
+    /// An endpoint, and if anybody watches the leave of the breakers to try it. `full`: what it is to the cluster's breaker
+    /// if as many as may be are under way.
     #[inline]
-    fn choose_admitted(&self, ticket: &mut Option<Ticket<'a>>, tried: &mut Tried) -> Result<u16, Failure> {
+    pub(super) fn choose_admitted(
+        &self,
+        ticket: &mut Option<Ticket<'a>>,
+        tried: &mut Tried,
+        full: Outcome,
+    ) -> Result<u16, Failure> {
         if !self.plan.watched {
             let at = self.choose(tried).ok_or_else(nobody)?;
             tried.push(at);
             return Ok(at);
         }
-        let ticket = ticket.insert(self.admit().map_err(Failure::by_breaker)?);
+        let ticket = ticket.insert(self.admit(full).map_err(Failure::by_breaker)?);
         self.choose_for(ticket, tried).map_err(Failure::by_breaker)
     }
 
@@ -317,6 +320,12 @@ impl<'a> Origin<'a> {
 /// Tells those who watch how a try ended.
 pub(super) fn end<'a>(ticket: Option<Ticket<'a>>, how: End, took_ns: u64) -> Option<Slot<'a>> {
     ticket.and_then(|ticket| ticket.end(how, took_ns))
+}
+
+/// The same for one that brought no answer.
+pub(super) fn fail(ticket: Option<Ticket<'_>>, failure: Failure, took_ns: u64) -> Failure {
+    end(ticket, End::Failed(failure.refusal.flag), took_ns);
+    failure
 }
 
 fn nobody() -> Refusal {

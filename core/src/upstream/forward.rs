@@ -9,7 +9,7 @@ use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
 use ringway_config::snapshot::{Hedge, Retry};
-use ringway_proto::{Body, Known};
+use ringway_proto::{Body, Known, named};
 use smallvec::SmallVec;
 
 use super::attempt::Answered;
@@ -126,8 +126,8 @@ impl<'a> Origin<'a> {
             return None;
         }
         let bytes = x.answer_bytes.bytes();
-        let named = x.answer.fields.iter().find(|field| field.name.of(bytes).eq_ignore_ascii_case(b"grpc-status"))?;
-        let code = Cause::Grpc(std::str::from_utf8(named.value.of(bytes)).ok()?.trim().parse().ok()?);
+        let value = named(&x.answer.fields, bytes, "grpc-status").next()?.value.of(bytes);
+        let code = Cause::Grpc(std::str::from_utf8(value).ok()?.trim().parse().ok()?);
         retry::wants(self.retry, code).then_some(code)
     }
 

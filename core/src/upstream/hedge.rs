@@ -10,10 +10,11 @@ use quanta::Instant;
 use ringway_config::snapshot::Hedge;
 use ringway_proto::{Method, ResponseHead};
 
-use super::attempt::{Failure, First, end, received};
+use super::attempt::{Failure, First, fail, received};
+use super::breaker::Outcome;
 use super::forward::{Origin, Tried, WriteHead};
 use super::pool::{Endpoint, Lease};
-use super::ticket::{End, Ticket};
+use super::ticket::Ticket;
 use crate::exchange::{Exchange, HeadBuffer, Pump};
 use crate::net::Stream;
 use crate::observe::{CameTo, Flag, Try};
@@ -116,19 +117,14 @@ impl<'a> Origin<'a> {
         tried: &mut Tried,
     ) -> Option<(Rc<Endpoint>, Second<'s, 'a>)> {
         let body = upload.whole(self.net.buffers())?;
-        let at = self.choose(tried)?;
-        let ticket = match self.plan.watched {
-            true => {
-                let mut ticket = self.admit().ok()?;
-                ticket.go_to(at).ok()?;
-                Some(ticket)
-            }
-            false => None,
-        };
+        let before = tried.len();
+        let mut ticket = None;
+        // What finds no room was nobody's request: no breaker is to open for it.
+        let at = self.choose_admitted(&mut ticket, tried, Outcome::Void).ok()?;
         if !self.budget_allows() {
+            tried.truncate(before);
             return None;
         }
-        tried.push(at);
         self.plan.node.counts.hedges.add(1);
         x.record.attempts += 1;
         let endpoint = self.state.endpoints[usize::from(at)].clone();
@@ -156,10 +152,7 @@ impl<'a> Origin<'a> {
         };
         let lease = match lease {
             Ok(lease) => lease,
-            Err(refusal) => {
-                end(ticket, End::Failed(refusal.flag), self.took(sent));
-                return Err(refusal.into());
-            }
+            Err(refusal) => return Err(fail(ticket, refusal.into(), self.took(sent))),
         };
         lease.stream().queue_buffer(request);
         lease.stream().start();
@@ -190,11 +183,7 @@ impl<'a> Origin<'a> {
         .await;
         match outcome {
             Ok(()) => Ok((running, apart)),
-            Err(failure) => {
-                let failure: Failure = failure;
-                end(running.ticket, End::Failed(failure.refusal.flag), self.took(sent));
-                Err(failure)
-            }
+            Err(failure) => Err(fail(running.ticket, failure, self.took(sent))),
         }
     }
 }

@@ -45,9 +45,11 @@ pub(super) enum End {
 }
 
 impl<'a> Origin<'a> {
+    /// `full`: see `choose_admitted`.
+    ///
     /// # Errors
     /// What the client is told if the cluster's breaker does not let it through.
-    pub(super) fn admit(&self) -> Result<Ticket<'a>, Refusal> {
+    pub(super) fn admit(&self, full: Outcome) -> Result<Ticket<'a>, Refusal> {
         let (plan, state, net) = (self.plan, self.state, self.net);
         let mut ticket =
             Ticket { plan, state, at: None, trials: [None; 2], net, left_out: self.net.left_out(), slot: None };
@@ -59,7 +61,7 @@ impl<'a> Origin<'a> {
         }
         if rules.concurrent_max > 0 {
             if !state.attempts.take() {
-                ticket.report(Outcome::Refused);
+                ticket.report(full);
                 let reason = format!("{} requests are under way, which is the breaker's limit", rules.concurrent_max);
                 return Err(self.overflow(reason));
             }
