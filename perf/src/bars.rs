@@ -7,6 +7,7 @@ use serde::Deserialize;
 use crate::frozen::Frozen;
 use crate::instructions::Instructions;
 use crate::report::{OURS, estimate_text, of, paired};
+use crate::routing::{KINDS, Lookups};
 use crate::stats::{Estimate, median};
 use crate::trial::Trial;
 
@@ -61,6 +62,11 @@ enum Bar {
         against: String,
         more_max: f64,
     },
+    Routing {
+        name: String,
+        p50_max_ns: u64,
+        p99_max_ns: u64,
+    },
     Frozen {
         name: String,
         arm: String,
@@ -77,6 +83,7 @@ pub struct Runs {
     pub trials: Vec<Trial>,
     pub frozen: Vec<Frozen>,
     pub instructions: Vec<Instructions>,
+    pub routing: Vec<Lookups>,
 }
 
 /// Which bars are looked at.
@@ -182,6 +189,7 @@ impl Bars {
             Bar::Instructions { name, arm, against, more_max } => {
                 instructions(&runs.instructions, name, (arm, against), *more_max)
             }
+            Bar::Routing { name, p50_max_ns, p99_max_ns } => routing(&runs.routing, name, *p50_max_ns, *p99_max_ns),
             Bar::Frozen { name, arm, ratio_max, back_s_max, over_percent_max, runs_min } => {
                 let fit = |run: &&Frozen| run.frozen_arm == *arm && !run.disturbed();
                 let of_arm: Vec<&Frozen> = runs.frozen.iter().filter(fit).collect();
@@ -243,6 +251,22 @@ fn instructions(counted: &[Instructions], name: &str, arms: (&str, &str), more_m
             Some((arm, other)) if arm - other <= more_max => Verdict::Kept,
             Some(_) => Verdict::Missed,
             None => Verdict::Unproven,
+        },
+    }
+}
+
+fn routing(measured: &[Lookups], name: &str, p50_max_ns: u64, p99_max_ns: u64) -> Judged {
+    let all = KINDS.iter().all(|kind| measured.iter().any(|one| one.route_kind == *kind));
+    let value: Vec<String> =
+        measured.iter().map(|one| format!("{} {}, {}", one.route_kind, one.p50_ns, one.p99_ns)).collect();
+    Judged {
+        name: name.to_owned(),
+        demand: format!("p50 at most {p50_max_ns} ns, p99 {p99_max_ns}, for each kind of pattern"),
+        value: if value.is_empty() { "no runs".to_owned() } else { value.join("; ") },
+        verdict: match measured.iter().all(|one| one.p50_ns <= p50_max_ns && one.p99_ns <= p99_max_ns) {
+            false => Verdict::Missed,
+            true if all => Verdict::Kept,
+            true => Verdict::Unproven,
         },
     }
 }

@@ -23,6 +23,7 @@ pub mod peer;
 pub mod report;
 pub mod ring;
 pub mod rounds;
+pub mod routing;
 pub mod stats;
 pub mod trial;
 pub mod usage;

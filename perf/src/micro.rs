@@ -8,7 +8,6 @@ use crate::stats::median;
 
 const SAMPLES: usize = 25;
 const SAMPLE_TIME: Duration = Duration::from_millis(10);
-const SPREAD_ROUNDS: usize = 5;
 
 /// Runs what its command line asks for: all, or what contains the first argument that is no flag.
 pub struct Micro {
@@ -34,7 +33,7 @@ impl Micro {
 
     /// Times `work` and prints nanoseconds per call: median, least and most of the samples.
     pub fn time<T>(&self, name: &str, mut work: impl FnMut() -> T) {
-        if self.filter.as_ref().is_some_and(|filter| !name.contains(filter.as_str())) {
+        if !self.asks_for(name) {
             return;
         }
         if self.once {
@@ -51,32 +50,14 @@ impl Micro {
         println!("{name:40} {:9.1} ns ({least:.1}..{most:.1})", median(&samples));
     }
 
-    /// Times each call alone, on one input after the other, and prints percentiles: what a mean hides. An input's bytes
-    /// are read before the clock starts, as a request's are; all else that a call reads is as cold as it may be. The
-    /// clock's own cost is in each.
-    pub fn spread<I: AsRef<[u8]>, T>(&self, name: &str, inputs: &[I], mut work: impl FnMut(&I) -> T) {
-        if self.filter.as_ref().is_some_and(|filter| !name.contains(filter.as_str())) {
-            return;
-        }
-        if self.once {
-            inputs.iter().take(1).for_each(|input| drop(black_box(work(input))));
-            return;
-        }
-        let mut calls: Vec<u64> = Vec::with_capacity(inputs.len() * SPREAD_ROUNDS);
-        for round in 0..=SPREAD_ROUNDS {
-            for input in inputs {
-                black_box(input.as_ref().iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte)));
-                let start = Instant::now();
-                black_box(work(input));
-                // The first round warms up.
-                if round > 0 {
-                    calls.push(start.elapsed().as_nanos() as u64);
-                }
-            }
-        }
-        calls.sort_unstable();
-        let at = |per_mille: usize| calls[(calls.len() - 1) * per_mille / 1000];
-        println!("{name:40} p50 {} ns, p99 {} ns, p99.9 {} ns", at(500), at(990), at(999));
+    /// True if the command line asks for what has this name.
+    pub fn asks_for(&self, name: &str) -> bool {
+        self.filter.as_ref().is_none_or(|filter| name.contains(filter.as_str()))
+    }
+
+    /// Nothing is measured, each piece only has to run.
+    pub fn once(&self) -> bool {
+        self.once
     }
 }
 

@@ -30,6 +30,8 @@ pub const NODES_MAX: usize = 1 << 24;
 pub const VISITS_MAX: u32 = 4096;
 /// Expressions that one request may try in the worst case: each reads its path once, some 50 ns for 50 bytes.
 pub const TRIES_MAX: u32 = 128;
+/// Routes whose methods and conditions one request may be held against in the worst case, some 100 µs with one header each.
+pub const CANDIDATES_MAX: u32 = 4096;
 
 /// Ours to refuse before it serves; the operator's to cure.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +51,9 @@ pub enum BuildError {
     /// One request to this host could be tried by so many expressions, more than [`TRIES_MAX`]; most of them stand
     /// below this prefix.
     Tries { host: String, tries: u32, prefix: String },
+    /// One request to this host could be held against so many routes, more than [`CANDIDATES_MAX`]; most of them have
+    /// this path.
+    Candidates { host: String, candidates: u32, path: String },
     /// An expression of the route is too large when compiled. `place` is where it stands in the document.
     Expression { route: String, place: String, size: TooLarge },
 }
@@ -92,6 +97,12 @@ impl fmt::Display for BuildError {
                 "routes of host \"{host}\" have {tries} expressions that one path may be tried by, at most {TRIES_MAX} \
                  are allowed, and most of them begin with \"{prefix}\": let their literal beginnings differ by whole \
                  segments, or write path patterns"
+            ),
+            BuildError::Candidates { host, candidates, path } => write!(
+                f,
+                "routes of host \"{host}\" are so many on one path that a request may be held against {candidates} of \
+                 them, at most {CANDIDATES_MAX} are allowed, and most of them have the path \"{path}\": let their paths \
+                 or hosts differ, not their conditions alone"
             ),
             BuildError::Expression { route, size: TooLarge::One(expression), .. } => write!(
                 f,
@@ -153,7 +164,7 @@ pub(super) fn compile(routes: &[Route], listeners: &[&str]) -> Result<RouteTable
     let hosts = Hosts::new(roots[&views[&None]], &named, &hasher);
     let edges = Edges::new(trees.edges(), &hasher);
     let Frozen { nodes, candidates, costs } = trees.freeze();
-    bound(routes, &named, &hosts, &costs)?;
+    bound(routes, &patterns, &named, &hosts, &costs)?;
     let rules = std::iter::zip(routes, patterns).map(|(route, pattern)| Rule {
         name: route.name.as_str().into(),
         label: pattern.label().into(),
@@ -254,7 +265,13 @@ fn ranks(routes: &[Route], patterns: &[Pattern], conditions: &[Conditions]) -> H
 }
 
 /// A request walks its host's trie and those of the less specific patterns.
-fn bound(routes: &[Route], named: &[Named<'_>], hosts: &Hosts, costs: &[Cost]) -> Result<(), BuildError> {
+fn bound(
+    routes: &[Route],
+    patterns: &[Pattern],
+    named: &[Named<'_>],
+    hosts: &Hosts,
+    costs: &[Cost],
+) -> Result<(), BuildError> {
     let chain = |first: u32| {
         let entries = std::iter::successors(Some(hosts.entry(first)), |entry| entry.next.map(|next| hosts.entry(next)));
         entries.fold(Cost::default(), |sum, entry| sum.and(costs[entry.root as usize]))
@@ -269,23 +286,39 @@ fn bound(routes: &[Route], named: &[Named<'_>], hosts: &Hosts, costs: &[Cost]) -
     }
     match each.iter().map(|(cost, host)| (cost.tries, *host)).max() {
         Some((tries, host)) if tries > TRIES_MAX => {
-            Err(BuildError::Tries { host: host.to_owned(), tries, prefix: crowded_prefix(routes, host) })
+            return Err(BuildError::Tries { host: host.to_owned(), tries, prefix: crowded_prefix(routes, host) });
+        }
+        _ => {}
+    }
+    match each.iter().map(|(cost, host)| (cost.candidates, *host)).max() {
+        Some((candidates, host)) if candidates > CANDIDATES_MAX => {
+            let on_host = std::iter::zip(routes, patterns).filter(|(route, _)| may_have(route, host));
+            let path = most_frequent(on_host.map(|(_, pattern)| pattern.label()));
+            Err(BuildError::Candidates { host: host.to_owned(), candidates, path })
         }
         _ => Ok(()),
     }
 }
 
-/// Where most expressions of a host begin.
-fn crowded_prefix(routes: &[Route], host: &str) -> String {
-    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+/// True if requests to the host may reach the route.
+fn may_have(route: &Route, host: &str) -> bool {
     let names = |pattern: &HostPattern| match pattern {
         HostPattern::Exact(name) => name == host,
         HostPattern::Wildcard(suffix) => suffix == host || host.ends_with(&format!(".{suffix}")),
     };
-    for route in routes.iter().filter(|route| route.hosts.is_empty() || route.hosts.iter().any(names)) {
-        if let PathPattern::Expression(path) = &route.path {
-            *counts.entry(format!("/{}", path.prefix.join("/"))).or_default() += 1;
-        }
-    }
-    counts.into_iter().max_by_key(|(_, count)| *count).map_or(String::new(), |(prefix, _)| prefix)
+    route.hosts.is_empty() || route.hosts.iter().any(names)
+}
+
+fn most_frequent(texts: impl Iterator<Item = String>) -> String {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    texts.for_each(|text| *counts.entry(text).or_default() += 1);
+    counts.into_iter().max_by_key(|(_, count)| *count).map_or(String::new(), |(text, _)| text)
+}
+
+/// Where most expressions of a host begin.
+fn crowded_prefix(routes: &[Route], host: &str) -> String {
+    most_frequent(routes.iter().filter(|route| may_have(route, host)).filter_map(|route| match &route.path {
+        PathPattern::Expression(path) => Some(format!("/{}", path.prefix.join("/"))),
+        _ => None,
+    }))
 }

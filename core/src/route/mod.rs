@@ -24,7 +24,8 @@ mod tests;
 
 pub use automata::{AUTOMATA_BYTES_MAX, AUTOMATON_BYTES_MAX, TooLarge};
 pub use build::{
-    BuildError, HOST_BYTES_MAX, LITERAL_BYTES_MAX, METHODS_MAX, NODES_MAX, SEGMENTS_MAX, TRIES_MAX, VISITS_MAX,
+    BuildError, CANDIDATES_MAX, HOST_BYTES_MAX, LITERAL_BYTES_MAX, METHODS_MAX, NODES_MAX, SEGMENTS_MAX, TRIES_MAX,
+    VISITS_MAX,
 };
 pub use captures::Captures;
 pub use conditions::Allow;

@@ -39,16 +39,26 @@ pub(super) struct Cost {
     pub(super) visits: u32,
     /// Expressions that are tried.
     pub(super) tries: u32,
+    /// Routes whose conditions are looked at.
+    pub(super) candidates: u32,
 }
 
 impl Cost {
     pub(super) fn and(self, other: Cost) -> Cost {
-        let Cost { visits, tries } = other;
-        Cost { visits: self.visits.saturating_add(visits), tries: self.tries.saturating_add(tries) }
+        let Cost { visits, tries, candidates } = other;
+        Cost {
+            visits: self.visits.saturating_add(visits),
+            tries: self.tries.saturating_add(tries),
+            candidates: self.candidates.saturating_add(candidates),
+        }
     }
 
     fn or(self, other: Cost) -> Cost {
-        Cost { visits: self.visits.max(other.visits), tries: self.tries.max(other.tries) }
+        Cost {
+            visits: self.visits.max(other.visits),
+            tries: self.tries.max(other.tries),
+            candidates: self.candidates.max(other.candidates),
+        }
     }
 }
 
@@ -128,7 +138,8 @@ impl<'a> Trees<'a> {
         let mut by_param = by_literal.clone();
         let mut costs = by_literal.clone();
         for id in (0..nodes.len()).rev() {
-            let own = Cost { visits: 1, tries: self.nodes[id].expressions };
+            let candidates = nodes[id].last - nodes[id].first;
+            let own = Cost { visits: 1, tries: self.nodes[id].expressions, candidates };
             costs[id] = by_literal[id].and(by_param[id]).and(own);
             let parent = self.nodes[id].parent;
             if parent == NONE {

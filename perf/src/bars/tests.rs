@@ -60,6 +60,10 @@ fn the_shipped_bars_name_cases_and_arms_that_exist() {
                 assert!([arm, against].iter().all(|arm| crate::instructions::ARMS.contains(&arm.as_str())));
                 continue;
             }
+            Bar::Routing { p50_max_ns, p99_max_ns, .. } => {
+                assert!(p50_max_ns <= p99_max_ns);
+                continue;
+            }
             Bar::Frozen { arm, .. } => {
                 assert!(crate::frozen::ARMS.contains(&arm.as_str()));
                 continue;
@@ -170,6 +174,20 @@ fn more_instructions_than_the_bar_allows_are_too_many() {
     assert_eq!(judged(&bars, counted(5800.0)), Verdict::Kept);
     assert_eq!(judged(&bars, counted(5801.0)), Verdict::Missed);
     assert_eq!(judged(&bars, Runs::default()), Verdict::Unproven);
+}
+
+#[test]
+fn lookups_of_each_kind_are_fast_enough() {
+    let bars =
+        Bars::parse("pairs_min = 1\n[[bar]]\nname = 'b'\nkind = 'routing'\np50_max_ns = 1000\np99_max_ns = 3000");
+    let bars = bars.expect("a bar");
+    let lookups = |kind: &str, p50_ns, p99_ns| Lookups { route_kind: kind.to_owned(), p50_ns, p99_ns, p999_ns: 9999 };
+    let of = |routing| judged(&bars, Runs { routing, ..Runs::default() });
+    let good = vec![lookups("exact", 1000, 3000), lookups("prefix", 1, 1), lookups("param", 1, 1)];
+    assert_eq!(of(good.clone()), Verdict::Kept);
+    assert_eq!(of(good[..2].to_vec()), Verdict::Unproven);
+    assert_eq!(of([&good[..], &[lookups("param", 1001, 1001)]].concat()), Verdict::Missed);
+    assert_eq!(of([&good[..], &[lookups("param", 1, 3001)]].concat()), Verdict::Missed);
 }
 
 #[test]

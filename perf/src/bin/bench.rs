@@ -15,6 +15,7 @@ use ringway_perf::idle::{self, Idle};
 use ringway_perf::instructions::{self, Instructions};
 use ringway_perf::peer::{PEERS, Peer, Programs};
 use ringway_perf::rounds::Rounds;
+use ringway_perf::routing::{self, Lookups};
 use ringway_perf::trial::{Bench, LOAD_CORE, Times, Trial};
 use ringway_perf::{calib, no_flags_left, report, seconds};
 use serde::{Deserialize, Serialize};
@@ -45,6 +46,7 @@ const LATENCY: &str = "latency";
 const IDLE: &str = "idle";
 const INSTRUCTIONS: &str = "instructions";
 const FROZEN: &str = "frozen";
+const ROUTING: &str = "routing";
 
 const EXIT_MISSED: u8 = 1;
 const EXIT_USAGE: u8 = 2;
@@ -69,6 +71,7 @@ fn main() -> ExitCode {
         println!("case {IDLE:16} memory of {} idle connections", idle::CONNECTIONS_MAX);
         println!("case {INSTRUCTIONS:16} user-space instructions per request, under valgrind");
         println!("case {FROZEN:16} one of three origins freezes at a constant rate");
+        println!("case {ROUTING:16} single lookups among {} routes", routing::ROUTES);
         PEERS.iter().for_each(|peer| println!("arm  {}", peer.name));
         return ExitCode::SUCCESS;
     }
@@ -89,6 +92,9 @@ fn run(options: Options) -> Result<ExitCode, Box<dyn Error>> {
     println!("{}", report::markdown(&runs.trials));
     if !runs.instructions.is_empty() {
         println!("{}", instructions::markdown(&runs.instructions));
+    }
+    if !runs.routing.is_empty() {
+        println!("{}", routing::markdown(&runs.routing));
     }
     if !runs.frozen.is_empty() {
         println!("{}", frozen::markdown(&runs.frozen));
@@ -112,6 +118,7 @@ fn run(options: Options) -> Result<ExitCode, Box<dyn Error>> {
 enum Line {
     Frozen(Frozen),
     Instructions(Instructions),
+    Lookups(Lookups),
     Trial(Trial),
 }
 
@@ -121,6 +128,7 @@ fn read(file: &Path) -> Result<Runs, Box<dyn Error>> {
         match serde_json::from_str(&line?)? {
             Line::Frozen(run) => runs.frozen.push(run),
             Line::Instructions(counted) => runs.instructions.push(counted),
+            Line::Lookups(lookups) => runs.routing.push(lookups),
             Line::Trial(trial) => runs.trials.push(trial),
         }
     }
@@ -140,7 +148,7 @@ impl Journal {
 }
 
 fn measure(options: Options) -> Result<(Runs, Vec<Idle>), Box<dyn Error>> {
-    let Options { mut rounds, idle, instructions, frozen, programs, json, .. } = options;
+    let Options { mut rounds, idle, instructions, frozen, routing, programs, json, .. } = options;
     rounds.peers.retain(|peer| {
         let program = peer.program(&programs);
         let there = program.exists();
@@ -169,6 +177,10 @@ fn measure(options: Options) -> Result<(Runs, Vec<Idle>), Box<dyn Error>> {
             journal.keep(&Line::Instructions(counted.clone()));
             runs.instructions.push(counted);
         }
+    }
+    if routing {
+        runs.routing = routing::measure(routing::ROUTES, routing::ROUNDS);
+        runs.routing.iter().for_each(|lookups| journal.keep(&Line::Lookups(lookups.clone())));
     }
     for round in 0..if frozen { rounds.rounds.unwrap_or(frozen::RUNS) } else { 0 } {
         for arm in frozen::ARMS.iter().filter(takes_part) {
@@ -210,6 +222,7 @@ struct Options {
     idle: bool,
     instructions: bool,
     frozen: bool,
+    routing: bool,
     of: Of,
     programs: Programs,
     json: Option<PathBuf>,
@@ -238,7 +251,7 @@ impl Options {
         let cases = match &names {
             None => CASES.iter().collect(),
             Some(names) => {
-                let loads = names.iter().filter(|name| ![LATENCY, IDLE, INSTRUCTIONS, FROZEN].contains(name));
+                let loads = names.iter().filter(|name| ![LATENCY, IDLE, INSTRUCTIONS, FROZEN, ROUTING].contains(name));
                 all(&loads.copied().collect::<Vec<_>>(), Case::named)?
             }
         };
@@ -259,6 +272,7 @@ impl Options {
             idle: asked_for(IDLE),
             instructions: asked_for(INSTRUCTIONS),
             frozen: asked_for(FROZEN),
+            routing: asked_for(ROUTING),
             of,
             programs: programs(&mut flags)?,
             json: path(&mut flags, "--json")?,

@@ -1,7 +1,7 @@
 //! What a lookup may cost, counted in nodes touched: no clock is asked.
 
-use super::super::{BuildError, RouteTable, TRIES_MAX, VISITS_MAX};
-use super::{Request, Route, hosts, route, table};
+use super::super::{BuildError, CANDIDATES_MAX, RouteTable, TRIES_MAX, VISITS_MAX};
+use super::{Request, Route, conditions, hosts, route, table};
 
 fn path_of(segments: impl IntoIterator<Item = &'static str>) -> String {
     segments.into_iter().flat_map(|segment| ["/", segment]).collect()
@@ -148,4 +148,32 @@ fn too_many_expressions_for_one_path_are_refused_by_host_and_prefix() {
     routes.push(Route { hosts: hosts(&["h.test"]), ..route("~/a/b/.*") });
     let refused = RouteTable::compile(&routes, &[]).err();
     assert!(matches!(&refused, Some(BuildError::Tries { host, .. }) if host == "h.test"), "{refused:?}");
+}
+
+/// Routes that only a header tells apart, and one of another host.
+fn alike(count: u32) -> Vec<Route> {
+    let mut routes: Vec<Route> = (0..count)
+        .map(|number| Route {
+            name: format!("t{number}"),
+            conditions: conditions(&[&format!("header.x-tenant == \"{number}\"")]),
+            ..route("/a/*")
+        })
+        .collect();
+    routes.push(Route { hosts: hosts(&["h.test"]), ..route("/a/b") });
+    routes
+}
+
+#[test]
+fn too_many_routes_on_one_path_are_refused_by_host_and_path() {
+    let last = CANDIDATES_MAX - 2;
+    let table = table(&alike(CANDIDATES_MAX - 1));
+    let request = Request::get("/a/b").field("x-tenant", &last.to_string());
+    assert_eq!(request.to(&table), Ok(&*format!("t{last}")));
+    let refused = RouteTable::compile(&alike(CANDIDATES_MAX), &[]).err();
+    let candidates = CANDIDATES_MAX + 1;
+    let wanted = BuildError::Candidates { host: "h.test".to_owned(), candidates, path: "/a/*".to_owned() };
+    assert_eq!(refused, Some(wanted));
+    // Where the paths differ there may be any number.
+    let apart: Vec<Route> = (0..2 * CANDIDATES_MAX).map(|number| route(&format!("/s{number}/*"))).collect();
+    assert!(RouteTable::compile(&apart, &[]).is_ok());
 }
