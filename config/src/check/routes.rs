@@ -13,7 +13,7 @@ use crate::bounded::MIB;
 use crate::decode::Table;
 use crate::document;
 use crate::http::{HeaderName, HeaderValue};
-use crate::path::{ExactPath, PathPrefix, check_redirect};
+use crate::path::{ExactPath, PathPrefix, REDIRECT_WORDS, check_redirect};
 use crate::place::Place;
 use crate::problem::{Fault, Problems, quoted};
 use crate::snapshot::{
@@ -304,7 +304,12 @@ fn check_redirect_keys(
     place: &Place<'_>,
     problems: &mut Problems,
 ) -> Redirect {
-    if let Err(fault) = check_redirect(&keys.to, &path.params()) {
+    let params = path.params();
+    for param in params.iter().filter(|param| REDIRECT_WORDS.contains(param)) {
+        let fault = Fault::new(format!("{{{param}}} is both a part of the request and a parameter of the path"));
+        problems.error(&place.key("to"), fault.cure("rename the parameter"));
+    }
+    if let Err(fault) = check_redirect(&keys.to, &params) {
         problems.error(&place.key("to"), fault);
     }
     Redirect { status: keys.status.0, to: keys.to }
