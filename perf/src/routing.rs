@@ -10,6 +10,8 @@ use ringway::route::{Captures, FieldSource, Query, RouteTable};
 use ringway_config::{Snapshot, Source};
 use serde::{Deserialize, Serialize};
 
+use crate::stats::Xorshift;
+
 pub const ROUTES: usize = 100_000;
 /// Each path is asked for so many times, with all others in between.
 pub const ROUNDS: usize = 5;
@@ -83,8 +85,8 @@ pub fn markdown(rows: &[Lookups]) -> String {
 
 /// Routes, and by the kind of each a path that reaches it.
 fn random_routes(count: usize) -> (String, Vec<(&'static str, String)>) {
-    let mut random = Random(0x9E37_79B9_7F4A_7C15);
-    let words: Vec<String> = (0..5_000).map(|_| random.word()).collect();
+    let mut random = Xorshift(0x9E37_79B9_7F4A_7C15);
+    let words: Vec<String> = (0..5_000).map(|_| word(&mut random)).collect();
     let (mut text, mut requests, mut seen) = (String::new(), Vec::new(), HashSet::new());
     while requests.len() < count {
         let mut segments: Vec<&str> = (0..2 + random.below(4)).map(|_| &*words[random.below(words.len())]).collect();
@@ -109,20 +111,8 @@ fn random_routes(count: usize) -> (String, Vec<(&'static str, String)>) {
     (text, requests)
 }
 
-/// Xorshift: the same table in every run.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 16) as usize % bound
-    }
-
-    fn word(&mut self) -> String {
-        (0..4 + self.below(7)).map(|_| char::from(b'a' + self.below(26) as u8)).collect()
-    }
+fn word(random: &mut Xorshift) -> String {
+    (0..4 + random.below(7)).map(|_| char::from(b'a' + random.below(26) as u8)).collect()
 }
 
 pub fn get(path: &str) -> Query<'_> {

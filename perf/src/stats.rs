@@ -44,10 +44,11 @@ pub fn median(values: &[f64]) -> f64 {
     }
 }
 
-struct Xorshift(u64);
+/// The same numbers in every run.
+pub(crate) struct Xorshift(pub(crate) u64);
 
 impl Xorshift {
-    fn below(&mut self, bound: usize) -> usize {
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
