@@ -18,7 +18,8 @@ use ringway_proto::{HeadLimits, reason, write_decimal, write_field, write_status
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::filter::{self, Chance, Filter, Numbers};
+use crate::filter::{self, Building, Chance, Filter, Numbers, Withheld};
+use crate::mesh::Registry;
 use crate::net::Address;
 use crate::observe::RouteLabel;
 use crate::route::Pins;
@@ -46,6 +47,10 @@ pub struct Plan {
     pub apis: Apis,
     /// Of what its filters keep on each core.
     pub numbers: Numbers,
+    /// What only Ringway may say, on any route.
+    pub withheld: Withheld,
+    /// What filters keep for the whole node.
+    pub shared: Arc<Registry>,
     /// Names of the routes that split, in the order of their numbers.
     pub splits: Vec<String>,
     /// By route id, for the meters.
@@ -157,12 +162,13 @@ impl Plan {
         let mut routes = Vec::with_capacity(snapshot.routes.len());
         let mut labels = Vec::with_capacity(snapshot.routes.len());
         let apis = Apis::new(snapshot);
-        let mut numbers = Numbers::default();
-        let built = policies::build(snapshot, &mut numbers, &mut faults);
+        let shared = before.map(|before| before.shared.clone()).unwrap_or_default();
+        let mut building = Building::new(snapshot, shared.clone(), node.cores);
+        let built = policies::build(snapshot, &mut building, &mut faults);
         let mut outers = Outers::new(snapshot, &built);
         let mut splits = Vec::new();
         for (id, route) in snapshot.routes.iter().enumerate() {
-            let own = route.filters.iter().map(|config| filter::build(config, &mut numbers));
+            let own = route.filters.iter().map(|config| filter::build(config, &mut building));
             let own = own.filter_map(|filter| policies::keep(filter, &mut faults)).map(Arc::from).collect();
             let named: Vec<usize> = snapshot.inner_policies(route).into_iter().map(|(_, policy)| policy).collect();
             let row = outers.as_mut().map(|outers| outers.row(snapshot, id));
@@ -180,11 +186,7 @@ impl Plan {
                     faults.push(route_fault(&error));
                     ActionPlan::Forward(0) // the plan is refused
                 }),
-                mirror: route.mirror.as_ref().map(|mirror| MirrorPlan {
-                    cluster: mirror.cluster,
-                    chance: Chance::of(mirror.percent),
-                    timeout: mirror.timeout,
-                }),
+                mirror: mirror(route),
             });
             if let Ok(table) = &table {
                 labels.push(RouteLabel {
@@ -196,6 +198,7 @@ impl Plan {
         }
         let outer = outers.map(Outers::finish);
         outer.iter().for_each(|outer| outer.unmet(&mut faults));
+        let (numbers, withheld) = building.finish();
         match table {
             Ok(table) if faults.is_empty() => Ok(Plan {
                 generation,
@@ -206,6 +209,8 @@ impl Plan {
                 routes,
                 outer,
                 numbers,
+                withheld,
+                shared,
                 apis,
                 splits,
                 labels: labels.into(),
@@ -291,6 +296,11 @@ fn endpoints(config: &Cluster, names: &dyn Names) -> Vec<EndpointPlan> {
         }
     }
     endpoints
+}
+
+fn mirror(route: &Route) -> Option<MirrorPlan> {
+    let mirror = route.mirror.as_ref()?;
+    Some(MirrorPlan { cluster: mirror.cluster, chance: Chance::of(mirror.percent), timeout: mirror.timeout })
 }
 
 /// # Errors

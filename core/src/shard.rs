@@ -275,7 +275,8 @@ impl Adopted {
             Cell::new(turn.unwrap_or_else(|| first_turn(core, cores)))
         };
         let turns = plan.splits.iter().map(turn).collect();
-        let filters = FilterState::new(&plan.numbers, filter_seed(core, plan.generation));
+        let filters =
+            FilterState::new(&plan.numbers, filter_seed(core, plan.generation), before.map(|before| &before.filters));
         Adopted { clusters, filters, turns, plan }
     }
 }

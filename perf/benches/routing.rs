@@ -4,9 +4,11 @@ use std::fmt::Write;
 use std::hint::black_box;
 
 use ringway::exchange::{HeaderEdits, Rewritten};
-use ringway::filter::{self, Filter, FilterState, Matched, Numbers, RequestEdit, Verdict};
+use ringway::filter::{self, Building, Filter, FilterState, Matched, RequestEdit, Verdict};
+use ringway::net::{EngineKind, Net, NetLimits};
 use ringway::route::{Captures, Query, RouteTable};
 use ringway_config::Snapshot;
+use ringway_proto::RequestHead;
 use ringway_perf::micro::Micro;
 use ringway_perf::routing::{NoFields, ROUNDS, ROUTES, get, markdown, measure, snapshot};
 
@@ -37,16 +39,24 @@ fn main() {
     let (filters, state) = filters(&filtered);
     let table = RouteTable::build(&filtered).expect("one route");
     let (mut rewritten, captures) = (Rewritten::default(), Captures::default());
+    let limits = NetLimits { ring_entries: 8, buffer_bytes: 4096, buffers_max: 1 };
+    let (net, head) = (Net::new(EngineKind::Epoll, &limits).expect("an epoll"), RequestHead::new());
     micro.time("filters/strip_prefix+2_headers", || {
         let mut request = RequestEdit {
             headers: HeaderEdits::default(),
+            answer: HeaderEdits::default(),
+            request: &head,
+            bytes: b"",
+            body: None,
             path: b"/api/v1/users/123456",
             stripped: 0,
             query: None,
             fields: &NoFields,
             rewritten: &mut rewritten,
             matched: Matched { table: &table, route: 0, captures: &captures },
+            identity: &mut None,
             state: &state,
+            net: &net,
             unix_s: &|| 0,
         };
         let passed = filters.iter().all(|filter| matches!(filter.on_request(black_box(&mut request)), Verdict::Pass));
@@ -91,8 +101,9 @@ const FILTERED: &str = "[[routes]]\nname = \"api\"\npath_prefix = \"/api\"\nclus
         filters = [{ strip_prefix = \"/api\" }, { request_headers = { set = { x-tier = \"gold\" }, remove = [\"x-debug\"] } }]";
 
 fn filters(snapshot: &Snapshot) -> (Vec<Box<dyn Filter>>, FilterState) {
-    let mut numbers = Numbers::default();
+    let mut building = Building::new(snapshot, Default::default(), 1);
     let configs = snapshot.routes[0].filters.iter();
-    let built = configs.map(|config| filter::build(config, &mut numbers).unwrap_or_else(|why| panic!("{why:?}")));
-    (built.collect(), FilterState::new(&numbers, 0))
+    let built = configs.map(|config| filter::build(config, &mut building).unwrap_or_else(|why| panic!("{why:?}")));
+    let filters = built.collect();
+    (filters, FilterState::new(&building.finish().0, 0, None))
 }

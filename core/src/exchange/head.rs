@@ -20,6 +20,9 @@ pub struct Forwarding<'a, 'p> {
     /// What `strip_prefix` took.
     pub stripped: &'a [u8],
     pub request_id: &'a [u8],
+    /// True of a field's name that a client may not say. Asked only if `withholds`.
+    pub withheld: &'a dyn Fn(&[u8]) -> bool,
+    pub withholds: bool,
     pub edits: &'a HeaderEdits<'p>,
 }
 
@@ -31,7 +34,11 @@ pub fn write_request_head(out: &mut Vec<u8>, head: &RequestHead, bytes: &[u8], s
     out.extend_from_slice(b" HTTP/1.1\r\nHost: ");
     out.extend_from_slice(say.edits.replacement("host").map_or(say.host, str::as_bytes));
     out.extend_from_slice(b"\r\n");
-    let passes = |field: &Field| passes_to_origin(field, head, say) && !dropped(say.edits, field, bytes);
+    let passes = |field: &Field| {
+        passes_to_origin(field, head, say)
+            && !dropped(say.edits, field, bytes)
+            && !(say.withholds && (say.withheld)(field.name.of(bytes)))
+    };
     write_fields(out, &head.fields, bytes, passes);
     match head.body {
         Body::Length(length) => write_length(out, length),

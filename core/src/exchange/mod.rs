@@ -6,6 +6,7 @@ mod edits;
 mod forwarded;
 mod head;
 mod head_buffer;
+mod identity;
 mod pump;
 mod refusal;
 mod request_id;
@@ -15,12 +16,13 @@ use std::borrow::Cow;
 use std::rc::Rc;
 
 pub use body::{BodyError, BodyReader};
-pub use edits::{HeaderEdit, HeaderEdits};
+pub use edits::{EditValue, HeaderEdit, HeaderEdits};
 pub use forwarded::{Hop, PeerText, client_address, write_hop};
 pub use head::{
     AnswerHead, Forwarding, max_forwards, write_answer_head, write_connection, write_interim_head, write_request_head,
 };
 pub use head_buffer::HeadBuffer;
+pub use identity::{Identity, claim, texts};
 pub use pump::{Encoding, Pump, PumpError};
 use quanta::Instant;
 pub use refusal::Refusal;
@@ -45,8 +47,12 @@ pub struct Exchange {
     pub captures: Captures,
     pub rewritten: Rewritten,
     pub id: RequestId,
+    /// Who sends it, once a filter knows.
+    pub identity: Option<Rc<Identity>>,
     /// Some of the request's body may have been read.
     pub body_taken: bool,
+    /// All of it has been read, ahead of forwarding.
+    pub body_read: bool,
     pub record: Record,
 }
 
@@ -90,7 +96,9 @@ impl Exchange {
             captures: Captures::default(),
             rewritten: Rewritten::default(),
             id: RequestId::default(),
+            identity: None,
             body_taken: false,
+            body_read: false,
             record: Record::new(now),
         })
     }
@@ -102,7 +110,9 @@ impl Exchange {
         self.clear_answer();
         self.rewritten.clear();
         self.id.clear();
+        self.identity = None;
         self.body_taken = false;
+        self.body_read = false;
         self.record = Record::new(now);
     }
 

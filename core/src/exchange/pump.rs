@@ -125,9 +125,20 @@ impl Pump {
         self
     }
 
+    /// Begins with what was read already: all of the body.
+    pub fn with_whole(mut self, bytes: Vec<u8>) -> Pump {
+        self.kept.owed = !bytes.is_empty();
+        self.kept.bytes = bytes;
+        if self.kept.owed {
+            self.state = State::Moving;
+        }
+        self
+    }
+
     /// Keeps a copy of the body, of at most `bytes_max`; to be asked for before anything has moved.
     pub fn copy(&mut self, bytes_max: usize) {
-        self.copy = Some(Box::new(Copied { bytes: Vec::new(), bytes_max }));
+        let kept = self.kept.bytes.len() <= bytes_max;
+        self.copy = kept.then(|| Box::new(Copied { bytes: self.kept.bytes.clone(), bytes_max }));
     }
 
     /// The whole body; `None` if none was kept, it was too large, or it is not over.

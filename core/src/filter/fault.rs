@@ -18,7 +18,7 @@ use ringway_config::units::{DurationText, Percent, duration_text};
 use serde::Deserialize;
 
 use super::state::Chance;
-use super::{Filter, Hold, RequestEdit, Verdict};
+use super::{Filter, RequestEdit, Then, Verdict, Waiting};
 use crate::exchange::Refusal;
 use crate::observe::Flag;
 
@@ -89,7 +89,7 @@ impl Fault {
 }
 
 impl Filter for Fault {
-    fn on_request<'p>(&'p self, request: &mut RequestEdit<'p, '_>) -> Verdict {
+    fn on_request<'p>(&'p self, request: &mut RequestEdit<'p, '_>) -> Verdict<'p> {
         if self.header.as_ref().is_some_and(|name| !request.fields.any(name, &mut |_| true)) {
             return Verdict::Pass;
         }
@@ -99,12 +99,16 @@ impl Filter for Fault {
             Box::new(Refusal { status, ..Refusal::new(Flag::FaultAbort, "a fault filter fails this request") })
         });
         match (delay, refusal) {
-            (Some((time, _)), then) => Verdict::Wait(Box::new(Hold {
-                time,
-                flag: Flag::FaultDelay,
-                reason: "a fault filter held this request",
-                then,
-            })),
+            (Some((time, _)), refusal) => {
+                let sleep = request.net.sleep(time);
+                let until = async move {
+                    sleep.await;
+                    let then: Then<'p> = Box::new(move |_| refusal.map_or(Verdict::Pass, Verdict::Reply));
+                    then
+                };
+                let shown = Some((Flag::FaultDelay, "a fault filter held this request"));
+                Verdict::Wait(Box::new(Waiting { until: Box::pin(until), shown }))
+            }
             (None, Some(refusal)) => Verdict::Reply(refusal),
             (None, None) => Verdict::Pass,
         }

@@ -54,15 +54,16 @@ impl ResponseHeaders {
 }
 
 impl Filter for RequestHeaders {
-    fn on_request<'p>(&'p self, request: &mut RequestEdit<'p, '_>) -> Verdict {
+    fn on_request<'p>(&'p self, request: &mut RequestEdit<'p, '_>) -> Verdict<'p> {
         self.0.push_to(&mut request.headers);
         Verdict::Pass
     }
 }
 
 impl Filter for ResponseHeaders {
-    fn on_answer<'p>(&'p self, answer: &mut HeaderEdits<'p>) {
-        self.0.push_to(answer);
+    fn on_request<'p>(&'p self, request: &mut RequestEdit<'p, '_>) -> Verdict<'p> {
+        self.0.push_to(&mut request.answer);
+        Verdict::Pass
     }
 }
 
@@ -86,8 +87,8 @@ impl Ops {
         for op in &self.0 {
             edits.push(match op {
                 Op::Remove(name) => HeaderEdit::Remove(name),
-                Op::Set(name, value) => HeaderEdit::Set(name, value),
-                Op::Add(name, value) => HeaderEdit::Add(name, value),
+                Op::Set(name, value) => HeaderEdit::Set(name, value.into()),
+                Op::Add(name, value) => HeaderEdit::Add(name, value.into()),
             });
         }
     }
@@ -119,7 +120,7 @@ mod tests {
         ops.push_to(&mut edits);
         assert!(edits.drops(b"x-a") && edits.drops(b"X-C") && !edits.drops(b"x-b"));
         assert_eq!(edits.replacement("host"), Some("h"));
-        edits.push(HeaderEdit::Set("x-a", "later"));
+        edits.push(HeaderEdit::Set("x-a", "later".into()));
         let written: Vec<_> = edits.written().collect();
         assert_eq!(written, [("host", "h"), ("x-b", "2"), ("x-a", "later")]);
     }

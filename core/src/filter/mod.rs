@@ -3,6 +3,7 @@
 //! A request passes the filters of policies from the outside in (`plan/README.md`), then those of its route in the order
 //! they are written; its answer passes them in reverse. Adding one: a file here, and a line in [`build`].
 
+mod building;
 mod fault;
 mod headers;
 mod query;
@@ -12,25 +13,27 @@ mod strip_prefix;
 mod template;
 mod version_notice;
 
-use std::time::Duration;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
 
 use ringway_config::Fault;
 use ringway_config::snapshot::FilterConfig;
+use ringway_proto::RequestHead;
 
-use crate::exchange::{HeaderEdits, Refusal, RewriteError, Rewritten};
+use crate::exchange::{HeaderEdits, Identity, Refusal, RewriteError, Rewritten};
+use crate::net::Net;
 use crate::observe::Flag;
 use crate::route::{Captures, FieldSource, RouteId, RouteTable};
 
+pub use building::{Building, Withheld};
 pub use state::{Chance, FilterState, Numbers};
 pub use version_notice::VersionNotice;
 
 /// What a filter may do. Compiled once on the control thread, shared read-only by every core.
 pub trait Filter: Send + Sync {
-    fn on_request<'p>(&'p self, _request: &mut RequestEdit<'p, '_>) -> Verdict {
-        Verdict::Pass
-    }
-
-    fn on_answer<'p>(&'p self, _answer: &mut HeaderEdits<'p>) {}
+    /// Edits of the answer are made here, too (`RequestEdit::answer`).
+    fn on_request<'p>(&'p self, request: &mut RequestEdit<'p, '_>) -> Verdict<'p>;
 
     /// What its routes must have.
     fn needs(&self) -> Option<&Needs> {
@@ -39,23 +42,32 @@ pub trait Filter: Send + Sync {
 }
 
 /// What a filter says of a request.
-pub enum Verdict {
+pub enum Verdict<'p> {
     Pass,
     /// It is answered here; neither the filters that stand further inside nor the origin see it.
     Reply(Box<Refusal>),
-    /// It is held for a while.
-    Wait(Box<Hold>),
+    /// The filter has to wait before it can say.
+    Wait(Box<Waiting<'p>>),
+    /// It must see the request's whole body first.
+    Body(Box<WantsBody<'p>>),
 }
 
 /// A request that waits.
-pub struct Hold {
-    pub time: Duration,
+pub struct Waiting<'p> {
+    pub until: Pin<Box<dyn Future<Output = Then<'p>> + 'p>>,
     /// Shown with it, unless something else goes wrong later.
-    pub flag: Flag,
-    pub reason: &'static str,
-    /// How it is answered then; `None`: it goes on.
-    pub then: Option<Box<Refusal>>,
+    pub shown: Option<(Flag, &'static str)>,
 }
+
+/// A request that goes on once its body was read; it then stands in [`RequestEdit::body`].
+pub struct WantsBody<'p> {
+    /// A longer one is refused (413).
+    pub bytes_max: usize,
+    pub then: Then<'p>,
+}
+
+/// How a filter goes on after a wait.
+pub type Then<'p> = Box<dyn FnOnce(&mut RequestEdit<'p, '_>) -> Verdict<'p> + 'p>;
 
 /// What a filter asks of a route, and where it says so.
 #[derive(Debug, Default)]
@@ -69,7 +81,15 @@ pub struct Needs {
 
 /// What a filter may see and change of a request before it is forwarded.
 pub struct RequestEdit<'p, 'r> {
+    /// Edits of the request's head.
     pub headers: HeaderEdits<'p>,
+    /// Edits of the answer's head. Those of filters further outside apply later, whatever the order of the calls.
+    pub answer: HeaderEdits<'p>,
+    pub request: &'r RequestHead,
+    /// What `request` points into.
+    pub bytes: &'r [u8],
+    /// The whole body, if a filter has asked for it.
+    pub body: Option<&'r [u8]>,
     /// The normalised path that the route matched.
     pub path: &'r [u8],
     /// Bytes of `path` that the origin does not see; what is left starts with `/` or is empty.
@@ -79,7 +99,10 @@ pub struct RequestEdit<'p, 'r> {
     pub fields: &'r dyn FieldSource,
     pub rewritten: &'r mut Rewritten,
     pub matched: Matched<'r>,
+    /// Who sends it, once a filter knows.
+    pub identity: &'r mut Option<Rc<Identity>>,
     pub state: &'r FilterState,
+    pub net: &'r Rc<Net>,
     /// The wall clock, in seconds since 1970.
     pub unix_s: &'r dyn Fn() -> u64,
 }
@@ -115,7 +138,7 @@ impl RequestEdit<'_, '_> {
     }
 }
 
-fn refuse_rewrite(result: Result<(), RewriteError>) -> Verdict {
+fn refuse_rewrite<'p>(result: Result<(), RewriteError>) -> Verdict<'p> {
     match result {
         Ok(()) => Verdict::Pass,
         Err(RewriteError::TooLong) => {
@@ -135,12 +158,12 @@ const NAMES: [&str; 6] = ["request_headers", "response_headers", "strip_prefix",
 ///
 /// # Errors
 /// An unknown name, or what the filter's own table has wrong.
-pub fn build(config: &FilterConfig, numbers: &mut Numbers) -> Result<Box<dyn Filter>, Fault> {
+pub fn build(config: &FilterConfig, building: &mut Building<'_>) -> Result<Box<dyn Filter>, Fault> {
     match config.name.as_str() {
         "request_headers" => headers::RequestHeaders::build(config),
         "response_headers" => headers::ResponseHeaders::build(config),
         "strip_prefix" => strip_prefix::StripPrefix::build(config),
-        "rewrite" => rewrite::build(config, numbers),
+        "rewrite" => rewrite::build(config, &mut building.numbers),
         "query" => query::QueryEdits::build(config),
         "fault" => fault::Fault::build(config),
         name => Err(Fault::new(format!("no filter {name:?}"))

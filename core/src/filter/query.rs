@@ -77,7 +77,7 @@ impl QueryEdits {
 }
 
 impl Filter for QueryEdits {
-    fn on_request<'p>(&'p self, request: &mut RequestEdit<'p, '_>) -> Verdict {
+    fn on_request<'p>(&'p self, request: &mut RequestEdit<'p, '_>) -> Verdict<'p> {
         let mut draft = request.rewritten.draft();
         for pair in request.current_query().unwrap_or_default().split(|byte| *byte == b'&') {
             let name = pair.split(|byte| *byte == b'=').next().unwrap_or(pair);

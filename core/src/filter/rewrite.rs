@@ -22,8 +22,9 @@ use ringway_config::snapshot::FilterConfig;
 use ringway_proto::NormalPath;
 use serde::Deserialize;
 
+use super::state::Numbers;
 use super::template::{Piece, Template};
-use super::{Filter, Needs, Numbers, RequestEdit, Verdict, refuse_rewrite};
+use super::{Filter, Needs, RequestEdit, Verdict, refuse_rewrite};
 
 /// Of a regular expression's text.
 const REGEX_BYTES_MAX: usize = 1024;
@@ -157,7 +158,7 @@ fn as_it_is(out: &mut Vec<u8>, value: &[u8]) {
 }
 
 impl Filter for ByTemplate {
-    fn on_request<'p>(&'p self, request: &mut RequestEdit<'p, '_>) -> Verdict {
+    fn on_request<'p>(&'p self, request: &mut RequestEdit<'p, '_>) -> Verdict<'p> {
         let mut draft = request.rewritten.draft();
         self.to.fill(&mut draft, request, |_| &[], as_it_is);
         refuse_rewrite(request.rewritten.set_path(draft))
@@ -169,7 +170,7 @@ impl Filter for ByTemplate {
 }
 
 impl Filter for ByRegex {
-    fn on_request<'p>(&'p self, request: &mut RequestEdit<'p, '_>) -> Verdict {
+    fn on_request<'p>(&'p self, request: &mut RequestEdit<'p, '_>) -> Verdict<'p> {
         let mut draft = request.rewritten.draft();
         let mut slots: [Option<NonMaxUsize>; 2 * GROUPS_MAX] = [None; 2 * GROUPS_MAX];
         let path = request.current_path();
@@ -193,7 +194,7 @@ impl Filter for ByRegex {
 }
 
 impl Filter for ByPrefix {
-    fn on_request<'p>(&'p self, request: &mut RequestEdit<'p, '_>) -> Verdict {
+    fn on_request<'p>(&'p self, request: &mut RequestEdit<'p, '_>) -> Verdict<'p> {
         let mut draft = request.rewritten.draft();
         let matched = request.matched.table.prefix_segments(request.matched.route).unwrap_or(0);
         let rest = after_segments(request.path, matched);

@@ -32,8 +32,8 @@ impl Numbers {
 }
 
 impl FilterState {
-    /// `seed` is another one on each core.
-    pub fn new(numbers: &Numbers, seed: u64) -> FilterState {
+    /// `seed` is another one on each core; `before` is what the plan before had.
+    pub fn new(numbers: &Numbers, seed: u64, _before: Option<&FilterState>) -> FilterState {
         FilterState { regexes: (0..numbers.regexes).map(|_| OnceCell::new()).collect(), random: Random::new(seed) }
     }
 
@@ -67,7 +67,7 @@ mod tests {
             let percent = Percent { hundredths };
             let chance = Chance::of(percent);
             for seed in [0, 1, 2, u64::MAX] {
-                let state = FilterState::new(&Numbers::default(), seed);
+                let state = FilterState::new(&Numbers::default(), seed, None);
                 let hits = (0..DRAWS).filter(|_| state.draw(chance)).count() as f64;
                 let share = percent.fraction();
                 let deviation = (f64::from(DRAWS) * share * (1.0 - share)).sqrt();
@@ -80,7 +80,7 @@ mod tests {
     /// Two chances of one request do not go together.
     #[test]
     fn draws_are_independent() {
-        let (state, half) = (FilterState::new(&Numbers::default(), 7), Chance::of(Percent { hundredths: 5000 }));
+        let (state, half) = (FilterState::new(&Numbers::default(), 7, None), Chance::of(Percent { hundredths: 5000 }));
         let both = (0..100_000).filter(|_| [state.draw(half), state.draw(half)] == [true, true]).count();
         assert!((24_500..25_500).contains(&both), "{both}");
     }

@@ -37,7 +37,7 @@ impl StripPrefix {
 }
 
 impl Filter for StripPrefix {
-    fn on_request<'p>(&'p self, request: &mut RequestEdit<'p, '_>) -> Verdict {
+    fn on_request<'p>(&'p self, request: &mut RequestEdit<'p, '_>) -> Verdict<'p> {
         let Some(length) = self.length_in(request.current_path()) else { return Verdict::Pass };
         if request.rewritten.path().is_none() {
             request.stripped += length;

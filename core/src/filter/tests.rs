@@ -5,6 +5,7 @@ use ringway_config::{Source, load};
 use ringway_proto::NormalPath;
 
 use super::*;
+use crate::net::{EngineKind, NetLimits};
 
 /// What came out.
 #[derive(Debug, PartialEq)]
@@ -34,11 +35,11 @@ impl Passed {
         );
         let loaded = load(&Source { name: "t".into(), text }).unwrap_or_else(|errors| panic!("{errors}"));
         let route = &loaded.snapshot.routes[0];
-        let mut numbers = Numbers::default();
+        let mut building = Building::new(&loaded.snapshot, Default::default(), 1);
         let built: Vec<_> = route
             .filters
             .iter()
-            .map(|config| build(config, &mut numbers).unwrap_or_else(|fault| panic!("{fault}")))
+            .map(|config| build(config, &mut building).unwrap_or_else(|fault| panic!("{fault}")))
             .collect();
         let table = RouteTable::build(&loaded.snapshot).unwrap();
         let (raw, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
@@ -57,18 +58,25 @@ impl Passed {
         let mut rewritten = Rewritten::default();
         let mut edit = RequestEdit {
             headers: HeaderEdits::default(),
+            answer: HeaderEdits::default(),
+            request: &RequestHead::new(),
+            bytes: b"",
+            body: None,
             path: &path.bytes,
             stripped: 0,
             query: query.map(str::as_bytes),
             fields: &NoFields,
             rewritten: &mut rewritten,
             matched: Matched { table: &table, route: id, captures: &captures },
-            state: &FilterState::new(&numbers, 0),
+            identity: &mut None,
+            state: &FilterState::new(&building.finish().0, 0, None),
+            net: &Net::new(EngineKind::Epoll, &NetLimits { ring_entries: 8, buffer_bytes: 4096, buffers_max: 1 })
+                .unwrap(),
             unix_s: &|| 0,
         };
         let refused = built.iter().find_map(|filter| match filter.on_request(&mut edit) {
             Verdict::Reply(refusal) => Some(refusal.code),
-            Verdict::Pass | Verdict::Wait(_) => None,
+            Verdict::Pass | Verdict::Wait(_) | Verdict::Body(_) => None,
         });
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
         Passed { path: text(edit.current_path()), query: edit.current_query().map(text), refused }

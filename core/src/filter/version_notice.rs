@@ -40,7 +40,8 @@ impl VersionNotice {
 }
 
 impl Filter for VersionNotice {
-    fn on_request<'p>(&'p self, request: &mut RequestEdit<'p, '_>) -> Verdict {
+    fn on_request<'p>(&'p self, request: &mut RequestEdit<'p, '_>) -> Verdict<'p> {
+        self.tell(&mut request.answer);
         match self.gone_unix_s {
             Some(gone) if (request.unix_s)() >= gone => {
                 let refusal = Refusal::new(Flag::NoRoute, "this version of the API has ended");
@@ -49,15 +50,17 @@ impl Filter for VersionNotice {
             _ => Verdict::Pass,
         }
     }
+}
 
-    fn on_answer<'p>(&'p self, answer: &mut HeaderEdits<'p>) {
+impl VersionNotice {
+    fn tell<'p>(&'p self, answer: &mut HeaderEdits<'p>) {
         for (name, value) in [("deprecation", &self.deprecation), ("sunset", &self.sunset)] {
             if let Some(value) = value {
-                answer.push(HeaderEdit::Set(name, value));
+                answer.push(HeaderEdit::Set(name, value.into()));
             }
         }
         for link in &self.links {
-            answer.push(HeaderEdit::Add("link", link));
+            answer.push(HeaderEdit::Add("link", link.into()));
         }
     }
 }
@@ -79,7 +82,7 @@ mod tests {
     fn said(version: &Version) -> Vec<(String, String)> {
         let notice = VersionNotice::new(version).unwrap();
         let mut edits = HeaderEdits::default();
-        notice.on_answer(&mut edits);
+        notice.tell(&mut edits);
         edits.written().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
     }
 

@@ -73,6 +73,11 @@ flags! {
     BodyTooLarge "LB" "body_too_large" 413 "Request body too large" "The request's body passes the limit.",
     BadRequest "PR" "bad_request" 400 "Bad request" "The request breaks the protocol.",
     RateLimited "RL" "rate_limited" 429 "Rate limited" "A rate limit refused the request.",
+    Unauthenticated "UA" "unauthenticated" 401 "Unauthenticated"
+        "The request brings no credentials, or none that are good.",
+    Forbidden "FB" "forbidden" 403 "Forbidden" "Who sends the request may not do that.",
+    AuthUnavailable "AU" "auth_unavailable" 503 "Authentication unavailable"
+        "Credentials cannot be checked now: keys or an authority are missing. Nobody passes meanwhile.",
     NoPort "NP" "no_free_port" 503 "No free port"
         "No local port is left for a connection to this origin: too many connections to one address.",
     Draining "DR" "draining" 503 "Draining" "The gateway is shutting down.",

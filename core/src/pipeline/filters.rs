@@ -1,13 +1,13 @@
-//! A request on its way through its filters: they pass it on, hold it for a while, or answer it themselves.
+//! A request on its way through its filters: they pass it on, wait, read its body, or answer it themselves.
 
-use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::future::poll_fn;
 use std::task::Poll;
-use std::time::Duration;
+
+use ringway_proto::Body;
 
 use super::{Fields, Serving};
-use crate::exchange::{Exchange, HeaderEdits, Refusal};
-use crate::filter::{Matched, RequestEdit, Verdict};
+use crate::exchange::{BodyReader, Exchange, HeaderEdit, HeaderEdits, Refusal};
+use crate::filter::{Matched, RequestEdit, Then, Verdict, Waiting};
 use crate::observe::Flag;
 use crate::plan::InForce;
 use crate::route::RouteId;
@@ -19,96 +19,155 @@ pub struct Filtered<'p> {
     pub answer: HeaderEdits<'p>,
     /// Bytes of the path that the origin does not see.
     pub stripped: usize,
+    /// The request's body, if a filter has read it.
+    pub body: Option<Box<ReadBody>>,
+}
+
+/// A request's body before it is forwarded.
+pub struct ReadBody {
+    pub reader: BodyReader,
+    pub bytes: Vec<u8>,
 }
 
 /// Runs the filters of the exchange's route. What they made of it is in `done`, also if one of them answers (`Err`).
+/// `body_max`: bytes that the route takes.
 pub async fn run<'p>(
     serving: &Serving<'p>,
     x: &mut Exchange,
     route: RouteId,
     in_force: InForce<'p>,
+    body_max: u64,
     done: &mut Filtered<'p>,
 ) -> Result<(), Refusal> {
-    let mut at = 0;
+    let mut step = Step { route, in_force, at: 0, then: None };
     loop {
-        match run_some(serving, x, route, in_force, done, &mut at) {
-            Verdict::Pass => {
-                edit_answer(in_force, at, &mut done.answer);
-                return Ok(());
-            }
-            Verdict::Reply(refusal) => {
-                edit_answer(in_force, at, &mut done.answer);
-                return Err(*refusal);
-            }
-            Verdict::Wait(held) => {
-                let began = serving.shard.net.now();
-                x.record.hold(held.flag, held.reason);
-                let outcome = hold(serving, held.time).await;
-                let waited = serving.shard.net.reaped_at().saturating_duration_since(began);
-                x.record.held_ns += waited.as_nanos() as u64;
-                if outcome == Held::Gone {
-                    return Err(Refusal::new(Flag::ClientGone, "the client reset while a filter held its request"));
+        match step.advance(serving, x, done) {
+            Verdict::Pass => return Ok(()),
+            Verdict::Reply(refusal) => return Err(*refusal),
+            Verdict::Wait(waiting) => step.then = Some(wait(serving, x, *waiting).await?),
+            Verdict::Body(wants) => {
+                if done.body.is_none() {
+                    let bytes_max = (wants.bytes_max as u64).min(body_max);
+                    done.body = Some(Box::pin(read_body(serving, x, bytes_max, &mut done.request)).await?);
                 }
-                if let Some(refusal) = held.then {
-                    edit_answer(in_force, at, &mut done.answer);
-                    return Err(*refusal);
-                }
+                step.then = Some(wants.then);
             }
         }
     }
 }
 
-/// Runs filters from number `at` on until one does not just pass the request on; `at` is then behind it.
-fn run_some<'p>(
-    serving: &Serving<'p>,
-    x: &mut Exchange,
+/// Where a request stands among its filters.
+struct Step<'p> {
     route: RouteId,
     in_force: InForce<'p>,
-    done: &mut Filtered<'p>,
-    at: &mut usize,
-) -> Verdict {
-    let bytes = x.request_bytes.bytes();
-    let mut edit = RequestEdit {
-        headers: std::mem::take(&mut done.request),
-        path: &x.path.bytes,
-        stripped: done.stripped,
-        query: x.request.target.query.map(|query| query.of(bytes)),
-        fields: &Fields { serving, request: &x.request, bytes },
-        rewritten: &mut x.rewritten,
-        matched: Matched { table: &serving.adopted.plan.table, route, captures: &x.captures },
-        state: &serving.adopted.filters,
-        unix_s: &|| serving.shard.unix_s(),
-    };
-    let mut verdict = Verdict::Pass;
-    while let (Verdict::Pass, Some(filter)) = (&verdict, in_force.filter(*at)) {
-        verdict = filter.on_request(&mut edit);
-        *at += 1;
+    /// The next one's number.
+    at: usize,
+    /// The one before it has waited.
+    then: Option<Then<'p>>,
+}
+
+impl<'p> Step<'p> {
+    /// Runs filters until one does not just pass the request on, or none is left.
+    fn advance(&mut self, serving: &Serving<'p>, x: &mut Exchange, done: &mut Filtered<'p>) -> Verdict<'p> {
+        let bytes = x.request_bytes.bytes();
+        let mut edit = RequestEdit {
+            headers: std::mem::take(&mut done.request),
+            answer: std::mem::take(&mut done.answer),
+            request: &x.request,
+            bytes,
+            body: done.body.as_ref().map(|body| &*body.bytes),
+            path: &x.path.bytes,
+            stripped: done.stripped,
+            query: x.request.target.query.map(|query| query.of(bytes)),
+            fields: &Fields { serving, request: &x.request, bytes },
+            rewritten: &mut x.rewritten,
+            matched: Matched { table: &serving.adopted.plan.table, route: self.route, captures: &x.captures },
+            identity: &mut x.identity,
+            state: &serving.adopted.filters,
+            net: &serving.shard.net,
+            unix_s: &|| serving.shard.unix_s(),
+        };
+        let mut verdict = Verdict::Pass;
+        while let Verdict::Pass = verdict {
+            let before = edit.answer.len();
+            verdict = match (self.then.take(), self.in_force.filter(self.at)) {
+                (Some(then), _) => then(&mut edit),
+                (None, Some(filter)) => {
+                    self.at += 1;
+                    filter.on_request(&mut edit)
+                }
+                (None, None) => break,
+            };
+            // An answer passes the filters in reverse.
+            edit.answer.bring_to_front(before);
+        }
+        done.stripped = edit.stripped;
+        done.request = edit.headers;
+        done.answer = edit.answer;
+        verdict
     }
-    done.stripped = edit.stripped;
-    done.request = edit.headers;
-    verdict
 }
 
-/// The first `count` filters, the innermost first.
-fn edit_answer<'p>(in_force: InForce<'p>, count: usize, edits: &mut HeaderEdits<'p>) {
-    for filter in (0..count).rev().filter_map(|at| in_force.filter(at)) {
-        filter.on_answer(edits);
+/// How the filter that waits goes on then.
+async fn wait<'p>(serving: &Serving<'p>, x: &mut Exchange, waiting: Waiting<'p>) -> Result<Then<'p>, Refusal> {
+    let Waiting { mut until, shown } = waiting;
+    let began = serving.shard.net.now();
+    if let Some((flag, reason)) = shown {
+        x.record.hold(flag, reason);
     }
-}
-
-#[derive(PartialEq)]
-enum Held {
-    Over,
-    /// The client reset meanwhile.
-    Gone,
-}
-
-async fn hold(serving: &Serving<'_>, time: Duration) -> Held {
-    let mut sleep = pin!(serving.shard.net.sleep(time));
-    poll_fn(|cx| match (serving.client.poll_reset(cx), sleep.as_mut().poll(cx)) {
-        (_, Poll::Ready(())) => Poll::Ready(Held::Over),
-        (Poll::Ready(_), Poll::Pending) => Poll::Ready(Held::Gone),
+    let then = poll_fn(|cx| match (serving.client.poll_reset(cx), until.as_mut().poll(cx)) {
+        (_, Poll::Ready(then)) => Poll::Ready(Some(then)),
+        (Poll::Ready(_), Poll::Pending) => Poll::Ready(None),
         (Poll::Pending, Poll::Pending) => Poll::Pending,
     })
-    .await
+    .await;
+    let waited = serving.shard.net.reaped_at().saturating_duration_since(began);
+    x.record.held_ns += waited.as_nanos() as u64;
+    then.ok_or_else(|| Refusal::new(Flag::ClientGone, "the client reset while a filter held its request"))
+}
+
+/// Reads the request's body, of at most `bytes_max`.
+async fn read_body(
+    serving: &Serving<'_>,
+    x: &mut Exchange,
+    bytes_max: u64,
+    edits: &mut HeaderEdits<'_>,
+) -> Result<Box<ReadBody>, Refusal> {
+    let (client, mut reader) = (serving.client, BodyReader::new(x.request.body));
+    if let Body::Length(length) = x.request.body
+        && length > bytes_max
+    {
+        return Err(Refusal::body_too_large(bytes_max));
+    }
+    if x.request.expect_continue && !reader.is_over() {
+        client.queue_static(b"HTTP/1.1 100 Continue\r\n\r\n");
+        let sent = serving.flush(true).await;
+        sent.map_err(|error| Refusal::new(Flag::ClientGone, format!("the client took no answer: {error}")))?;
+        edits.push(HeaderEdit::Remove("expect"));
+    }
+    x.body_taken = true;
+    let began = serving.shard.net.now();
+    let mut bytes = serving.shard.net.buffers().send_buffer();
+    let read = poll_fn(|cx| {
+        loop {
+            client.set_recv_deadline(Some(serving.listener.config.body_timeout));
+            match reader.poll_next(cx, client) {
+                Poll::Ready(Ok(Some(_))) if reader.bytes > bytes_max => {
+                    return Poll::Ready(Err(Refusal::body_too_large(bytes_max)));
+                }
+                Poll::Ready(Ok(Some(piece))) => bytes.extend_from_slice(&piece),
+                Poll::Ready(Ok(None)) => return Poll::Ready(Ok(())),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(Refusal::of_client_body(&error))),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    })
+    .await;
+    x.record.bytes_in = reader.bytes;
+    let waited = serving.shard.net.reaped_at().saturating_duration_since(began);
+    x.record.held_ns += waited.as_nanos() as u64;
+    read?;
+    x.request.expect_continue = false;
+    x.body_read = true;
+    Ok(Box::new(ReadBody { reader, bytes }))
 }

@@ -31,7 +31,7 @@ pub use mirror::{MIRROR_BODY_BYTES_MAX, MIRRORS_OPEN_MAX};
 pub use client::{After, Connection, Listening};
 pub use reply::refuse;
 
-use filters::Filtered;
+use filters::{Filtered, ReadBody};
 
 /// The methods that routes can take, for `Allow`.
 const METHODS: &str = "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS";
@@ -96,7 +96,7 @@ pub async fn handle(serving: &Serving<'_>, x: &mut Exchange) -> After {
     }
     let mut filtered = Filtered::default();
     if in_force.filter(0).is_some()
-        && let Err(refusal) = filters::run(serving, x, id, in_force, &mut filtered).await
+        && let Err(refusal) = filters::run(serving, x, id, in_force, body_max, &mut filtered).await
     {
         return refuse(serving, x, refusal, Some(&filtered.answer)).await;
     }
@@ -108,7 +108,7 @@ pub async fn handle(serving: &Serving<'_>, x: &mut Exchange) -> After {
     };
     x.record.cluster = Some(cluster);
     let origin = origin(serving, rule, in_force, cluster, x);
-    let mut upload = upload(serving, origin.retry, cluster, x, body_max);
+    let mut upload = upload(serving, origin.retry, cluster, x, body_max, filtered.body.take());
     let head = |out: &mut Vec<u8>, x: &Exchange, endpoint: &Endpoint| {
         write_head(out, x, serving, origin.plan.host_for(&endpoint.label), &filtered);
     };
@@ -120,7 +120,7 @@ pub async fn handle(serving: &Serving<'_>, x: &mut Exchange) -> After {
     match opened {
         Ok(opened) => {
             if let Some(cookie) = origin.cookie_for(opened.at) {
-                filtered.answer.push(HeaderEdit::Add("set-cookie", cookie));
+                filtered.answer.push(HeaderEdit::Add("set-cookie", cookie.into()));
             }
             let after = relay::answer(serving, x, &origin, opened, &mut upload, &filtered.answer).await;
             mirror.send(&mut upload);
@@ -222,10 +222,20 @@ fn origin<'a>(
 }
 
 /// The request's body on its way to the origin, of at most `bytes_max`.
-fn upload(serving: &Serving<'_>, retry: &Retry, cluster: usize, x: &Exchange, bytes_max: u64) -> Pump {
+fn upload(
+    serving: &Serving<'_>,
+    retry: &Retry,
+    cluster: usize,
+    x: &Exchange,
+    bytes_max: u64,
+    read: Option<Box<ReadBody>>,
+) -> Pump {
     let encoding = if x.request.body == Body::Chunked { Encoding::Chunked } else { Encoding::Plain };
     let send_timeout = serving.adopted.plan.clusters[cluster].config.between_bytes_timeout;
     let recv_timeout = Some(serving.listener.config.body_timeout);
+    if let Some(read) = read {
+        return Pump::new(read.reader, encoding, recv_timeout, send_timeout).with_whole(read.bytes);
+    }
     let pump = Pump::new(BodyReader::new(x.request.body), encoding, recv_timeout, send_timeout).limited(bytes_max);
     // Nobody sends again what may not run twice, once any of its body was read.
     let again = retry.attempts_max > 1 && (retry.unsafe_methods || x.request.method.idempotent());
@@ -248,6 +258,7 @@ fn write_head(out: &mut Vec<u8>, x: &Exchange, serving: &Serving<'_>, host: Opti
     };
     let client = if trusted { client_of(serving, x) } else { peer };
     let forwarded = |out: &mut Vec<u8>| write_hop(out, &x.request, bytes, &hop, client);
+    let withheld = &serving.adopted.plan.withheld;
     let say = Forwarding {
         path: x.rewritten.path().unwrap_or(&x.path.bytes[filtered.stripped..]),
         query: x.rewritten.query().unwrap_or_else(|| x.request.target.query.map(|query| query.of(bytes))),
@@ -257,6 +268,8 @@ fn write_head(out: &mut Vec<u8>, x: &Exchange, serving: &Serving<'_>, host: Opti
         drop_forwarding: !trusted,
         stripped: &x.path.bytes[..filtered.stripped],
         request_id: x.id.as_bytes(),
+        withheld: &|name| withheld.contains(name),
+        withholds: !withheld.is_empty(),
         edits: &filtered.request,
     };
     write_request_head(out, &x.request, bytes, &say);
@@ -281,6 +294,10 @@ struct Fields<'a> {
 
 impl FieldSource for Fields<'_> {
     fn any(&self, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        let withheld = &self.serving.adopted.plan.withheld;
+        if !withheld.is_empty() && withheld.contains(name.as_bytes()) {
+            return false;
+        }
         named(&self.request.fields, self.bytes, name)
             .any(|field| !field.twin && field.known != Known::Connection && test(field.value.of(self.bytes)))
     }

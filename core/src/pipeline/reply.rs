@@ -152,6 +152,7 @@ impl Rest {
     fn of(x: &Exchange) -> Rest {
         match x.request.body {
             Body::None | Body::Length(0) => Rest::Nothing,
+            _ if x.body_read => Rest::Nothing,
             // A client that waits for `100 Continue` may never send its body.
             _ if x.body_taken || x.request.expect_continue => Rest::Open,
             Body::Length(length) if length > UNWANTED_BODY_BYTES_MAX => Rest::Open,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ringway_config::snapshot::{Settings, Snapshot};
 use ringway_config::{Fault, Level, outer_policies};
 
-use crate::filter::{self, Filter, Needs, Numbers};
+use crate::filter::{self, Building, Filter, Needs};
 use crate::route::{HostMap, RouteId, RouteTable};
 
 /// Places of the table below: kinds of routes (by what they leave out) x kinds of listeners x kinds of hosts.
@@ -54,9 +54,9 @@ pub(super) struct Outers<'a> {
 }
 
 /// Builds every policy's filters, used or not.
-pub(super) fn build(snapshot: &Snapshot, numbers: &mut Numbers, faults: &mut Vec<Fault>) -> Vec<Built> {
+pub(super) fn build(snapshot: &Snapshot, building: &mut Building<'_>, faults: &mut Vec<Fault>) -> Vec<Built> {
     let built = snapshot.policies.iter().map(|policy| {
-        let filters = policy.filters.iter().map(|config| filter::build(config, numbers));
+        let filters = policy.filters.iter().map(|config| filter::build(config, building));
         let filters = filters.filter_map(|filter| keep(filter, faults));
         Built { filters: filters.map(Arc::from).collect(), settings: policy.settings.clone() }
     });
