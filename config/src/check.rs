@@ -3,6 +3,7 @@
 
 mod apis;
 mod clusters;
+mod identity;
 mod policies;
 pub(crate) mod routes;
 
@@ -40,6 +41,8 @@ pub(crate) fn snapshot(document: Document, problems: &mut Problems) -> Option<Sn
         listeners,
         clusters,
         policies,
+        issuers,
+        consumers,
         hosts,
         groups,
         apis,
@@ -55,6 +58,8 @@ pub(crate) fn snapshot(document: Document, problems: &mut Problems) -> Option<Sn
         pool: check_pool(&pool.0),
         telemetry,
     };
+    let issuers = identity::issuers(issuers.0, problems);
+    let consumers = identity::consumers(consumers.0, problems);
     let shared = Shared { policies: policies.0, hosts: hosts.0, groups: groups.0 };
     let shared = policies::check(shared, problems);
     let listeners = listeners.0.into_iter();
@@ -69,7 +74,7 @@ pub(crate) fn snapshot(document: Document, problems: &mut Problems) -> Option<Sn
     apis::warn_unused(&apis, &routes, problems);
     shared.warn_unused(&routes, &listeners, problems);
     let policies::Checked { policies, hosts, groups, known: _ } = shared;
-    Some(Snapshot { process, listeners, clusters, policies, apis, hosts, groups, routes })
+    Some(Snapshot { process, listeners, clusters, policies, apis, issuers, consumers, hosts, groups, routes })
 }
 
 fn check_cores(cores: Cores, problems: &mut Problems) -> snapshot::Cores {

@@ -10,6 +10,7 @@ use crate::cores::Cores;
 use crate::decode::{ByHost, Decode, List, Name, Named, OneOrMore, Table, Word, choice, document, wrong_type};
 use crate::expression::{Expression, PathExpression};
 use crate::http::{CookieName, CookieText, HeaderName, HeaderValue, Method, ParamName, ParamText, Via};
+use crate::identity::{Consumer, Issuer};
 use crate::net::{Bind, BindOrOff, SocketPath};
 use crate::path::{ExactPath, PathPrefix};
 use crate::place::Place;
@@ -28,6 +29,8 @@ const ROUTES_MAX: usize = 100_000;
 const POLICIES_MAX: usize = 10_000;
 const GROUPS_MAX: usize = 10_000;
 const APIS_MAX: usize = 10_000;
+const ISSUERS_MAX: usize = 1000;
+const CONSUMERS_MAX: usize = 100_000;
 const HOSTS_MAX: usize = 1000;
 const METHODS_MAX: usize = 32;
 const CONDITIONS_MAX: usize = 32;
@@ -67,6 +70,10 @@ document! {
         clusters: Named<Table<Cluster>, CLUSTERS_MAX> = {};
         /// Filters and settings that listeners, hosts, groups and routes name.
         policies: Named<Table<Policy>, POLICIES_MAX> = {};
+        /// Who signs tokens.
+        issuers: Named<Table<Issuer>, ISSUERS_MAX> = {};
+        /// Whom the operator knows by name.
+        consumers: Named<Table<Consumer>, CONSUMERS_MAX> = {};
         /// What all requests to a host have in common: [hosts."*.example.com"].
         hosts: ByHost<Table<HostEntry>, HOSTS_MAX> = {};
         /// What the routes of a group have in common.
@@ -247,6 +254,8 @@ document! {
         policies: PolicyNames = [];
         /// Policies of listener, host and group that do not apply to it.
         without: PolicyNames = [];
+        /// Anybody may ask: required policies of listener, host and group do not apply.
+        public: bool = false;
         /// In the order they run: [{ strip_prefix = "/api" }, { request_headers = { set = { x-env = "blue" } } }].
         filters: List<FilterConfig, FILTERS_MAX> = [];
         /// Action: forward to this cluster.

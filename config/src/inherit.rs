@@ -17,7 +17,9 @@ impl Snapshot {
     /// The policies of a route's group and its own, outermost first: what applies whatever the listener and the host.
     pub fn inner_policies(&self, route: &Route) -> Vec<(Level, usize)> {
         let of_group = route.group.map_or(&[][..], |group| &self.groups[group].policies);
-        let stays = |policy: &usize| !route.without.contains(policy) && !route.policies.contains(policy);
+        let dropped = |policy: &usize| route.public && self.policies[*policy].required;
+        let stays =
+            |policy: &usize| !route.without.contains(policy) && !route.policies.contains(policy) && !dropped(policy);
         let of_group = of_group.iter().copied().filter(stays).map(|policy| (Level::Group, policy));
         of_group.chain(route.policies.iter().map(|policy| (Level::Route, *policy))).collect()
     }
@@ -27,7 +29,10 @@ impl Snapshot {
     pub fn left_out(&self, route: &Route) -> HashSet<usize> {
         let by_group = route.group.map_or(&[][..], |group| &self.groups[group].without);
         let inner = self.inner_policies(route).into_iter().map(|(_, policy)| policy);
-        inner.chain(by_group.iter().chain(&route.without).copied()).collect()
+        let outer = self.listeners.iter().map(|listener| &listener.policies);
+        let outer = outer.chain(self.hosts.iter().map(|entry| &entry.policies)).flatten().copied();
+        let required = outer.filter(|policy| route.public && self.policies[*policy].required);
+        inner.chain(by_group.iter().chain(&route.without).copied()).chain(required).collect()
     }
 }
 
@@ -101,6 +106,24 @@ mod tests {
     fn a_route_leaves_out_any_outer_one() {
         assert_eq!(names("without = [\"log\", \"edge\"]"), ["host"]);
         assert_eq!(names("group = \"users\"\nwithout = [\"team\", \"host\"]"), ["edge", "auth"]);
+    }
+
+    #[test]
+    fn a_public_route_drops_what_is_required_and_keeps_what_it_names_itself() {
+        let text = TEXT.replace("[policies.auth]", "[policies.auth]\nrequired = true");
+        let text = text.replace("[policies.edge]", "[policies.edge]\nrequired = true");
+        let names = |lines: &str| {
+            let text = format!("{text}[[routes]]\nname = \"r\"\nrespond = {{}}\ngroup = \"users\"\n{lines}\n");
+            let snapshot =
+                load(&Source { name: "t".to_owned(), text }).unwrap_or_else(|errors| panic!("{errors}")).snapshot;
+            let route = &snapshot.routes[0];
+            let mut all = outer_policies(&snapshot.listeners[0].policies, &[], &snapshot.left_out(route));
+            all.extend(snapshot.inner_policies(route));
+            all.into_iter().map(|(_, policy)| snapshot.policies[policy].name.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(names(""), ["edge", "team", "auth"]);
+        assert_eq!(names("public = true"), ["team"]);
+        assert_eq!(names("public = true\npolicies = [\"auth\"]"), ["team", "auth"]);
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod document;
 mod expression;
 pub mod filter;
 pub mod http;
+mod identity;
 mod inherit;
 mod near;
 mod net;

@@ -20,6 +20,8 @@ document! {
     struct Policy {
         /// As a route's.
         filters: List<FilterConfig, FILTERS_MAX> = [];
+        /// No route can leave it out, unless it says public = true.
+        required: bool = false;
         /// Replaces the listener's.
         body_bytes_max: Option<BodyBytes>;
         /// Replaces the cluster's.

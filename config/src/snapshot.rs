@@ -2,6 +2,7 @@
 //! Immutable; what the control thread compiles into a plan. Not the TOML shape (`document`).
 
 mod cluster;
+mod identity;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -12,6 +13,7 @@ pub use crate::condition::{Condition, Subject, Test};
 pub use crate::expression::{Expression, PathExpression};
 use crate::units::Percent;
 pub use cluster::*;
+pub use identity::*;
 
 /// A whole configuration that passed every check.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,6 +28,10 @@ pub struct Snapshot {
     pub policies: Vec<Policy>,
     /// Sorted by name; routes refer to them by index.
     pub apis: Vec<Api>,
+    /// Sorted by name.
+    pub issuers: Vec<Issuer>,
+    /// Sorted by name.
+    pub consumers: Vec<Consumer>,
     /// In the order the operator wrote them.
     pub hosts: Vec<HostEntry>,
     /// Sorted by name.
@@ -262,6 +268,8 @@ pub struct Route {
     pub policies: Vec<usize>,
     /// Those of listener, host and group that do not apply, as indices.
     pub without: Vec<usize>,
+    /// Required policies of listener, host and group do not apply.
+    pub public: bool,
     /// The route's own, before any policy's.
     pub settings: Settings,
 }
@@ -326,6 +334,8 @@ pub struct ApiUse {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Policy {
     pub name: String,
+    /// No route drops it unless it is public.
+    pub required: bool,
     pub filters: Vec<FilterConfig>,
     pub settings: Settings,
 }

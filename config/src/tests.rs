@@ -120,6 +120,7 @@ fn cluster_and_route_defaults() {
     };
     assert_eq!(read.clusters, [expected]);
     let expected = Route {
+        public: false,
         name: "c".to_owned(),
         listeners: Vec::new(),
         hosts: Vec::new(),

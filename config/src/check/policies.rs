@@ -35,7 +35,7 @@ pub(super) fn check(shared: Shared, problems: &mut Problems) -> Checked {
             retry: keys.retry.map(|Table(keys)| clusters::retry(keys, &place.key("retry"), problems)),
             hedge: keys.hedge.map(|Table(keys)| clusters::hedge(&keys)),
         };
-        policies.push(Policy { filters: keys.filters.0, settings, name });
+        policies.push(Policy { filters: keys.filters.0, settings, required: keys.required, name });
     }
     let root = Place::ROOT.key("hosts");
     let hosts = shared.hosts.into_iter().map(|(host, Table(keys))| {
@@ -48,13 +48,24 @@ pub(super) fn check(shared: Shared, problems: &mut Problems) -> Checked {
     });
     let hosts = hosts.collect();
     let root = Place::ROOT.key("groups");
+    let checked = &policies;
     let groups = shared.groups.into_iter().map(|(name, Table(keys))| {
         let place = root.key(&name);
         let policies = known.resolve(&keys.policies, &place.key("policies"), problems);
         let without = known.resolve(&keys.without, &place.key("without"), problems);
+        refuse_required(checked, &without, &place, problems);
         Group { name, policies, without }
     });
-    Checked { policies, hosts, groups: groups.collect(), known }
+    let groups = groups.collect();
+    Checked { policies, hosts, groups, known }
+}
+
+/// What may not be left out. `place`: of the group or route.
+pub(super) fn refuse_required(policies: &[Policy], without: &[usize], place: &Place<'_>, problems: &mut Problems) {
+    for policy in without.iter().map(|policy| &policies[*policy]).filter(|policy| policy.required) {
+        let fault = Fault::new(format!("{:?} is required", policy.name));
+        problems.error(&place.key("without"), fault.cure("say public = true on routes that anybody may ask"));
+    }
 }
 
 impl Known {

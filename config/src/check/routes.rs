@@ -7,7 +7,7 @@ mod twins;
 
 use std::collections::HashMap;
 
-use super::policies::Checked;
+use super::policies::{Checked, refuse_required};
 use super::{apis, clusters};
 use crate::bounded::MIB;
 use crate::decode::Table;
@@ -114,6 +114,10 @@ fn check_route(keys: document::Route, names: &Names<'_>, place: &Place<'_>, prob
         respond: keys.respond,
     };
     let action = actions.check(&path, names, place, problems);
+    let without = shared.known.resolve(&keys.without, &place.key("without"), problems);
+    if !keys.public {
+        refuse_required(&shared.policies, &without, place, problems);
+    }
     Some(Route {
         name: keys.name.0,
         listeners,
@@ -128,7 +132,8 @@ fn check_route(keys: document::Route, names: &Names<'_>, place: &Place<'_>, prob
         api,
         group: keys.group.and_then(|name| shared.group(&name, &place.key("group"), problems)),
         policies: shared.known.resolve(&keys.policies, &place.key("policies"), problems),
-        without: shared.known.resolve(&keys.without, &place.key("without"), problems),
+        without,
+        public: keys.public,
         settings: Settings {
             body_bytes_max: keys.body_bytes_max.map(|size| size.u64()),
             total_timeout: keys.total_timeout.map(|time| time.duration()),
