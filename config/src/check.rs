@@ -38,6 +38,7 @@ pub(crate) fn snapshot(document: Document, problems: &mut Problems) -> Option<Sn
         log,
         drain,
         pool,
+        workers,
         listeners,
         clusters,
         policies,
@@ -56,6 +57,7 @@ pub(crate) fn snapshot(document: Document, problems: &mut Problems) -> Option<Sn
         log: check_log(log.0),
         drain: check_drain(&drain.0, problems),
         pool: check_pool(&pool.0),
+        workers: snapshot::Workers { threads: workers.0.threads.usize(), queue_max: workers.0.queue_max.usize() },
         telemetry,
     };
     let issuers = identity::issuers(issuers.0, problems);

@@ -7,9 +7,11 @@ use crate::api::Api;
 use crate::bounded::{Int, KIB, PowerOfTwo, Size, TIB, Time};
 use crate::cluster::{Cluster, Hedge, Retry};
 use crate::cores::Cores;
-use crate::decode::{ByHost, Decode, List, Name, Named, OneOrMore, Table, Word, choice, document, wrong_type};
+use crate::decode::{ByHost, Decode, List, Name, Named, OneOrMore, Table, Word, choice, document};
 use crate::expression::{Expression, PathExpression};
-use crate::http::{CookieName, CookieText, HeaderName, HeaderValue, Method, ParamName, ParamText, Via};
+use crate::http::{
+    CookieName, CookieText, Fields, HEADERS_MAX, HeaderName, HeaderValue, Method, ParamName, ParamText, Via,
+};
 use crate::identity::{Consumer, Issuer};
 use crate::net::{Bind, BindOrOff, SocketPath};
 use crate::path::{ExactPath, PathPrefix};
@@ -36,7 +38,6 @@ const METHODS_MAX: usize = 32;
 const CONDITIONS_MAX: usize = 32;
 const ARMS_MAX: usize = 16;
 pub(crate) const FILTERS_MAX: usize = 64;
-const HEADERS_MAX: usize = 64;
 const CIDRS_MAX: usize = 10_000;
 
 /// A whole day is more than any exchange, and less than what a timer wheel holds.
@@ -46,8 +47,8 @@ pub(crate) type Timeout = Time<1, DAY_MS>;
 pub(crate) type BodyBytes = Size<0, TIB>;
 
 document! {
-    /// The top of the file. `io`, `cores`, `telemetry`, `control`, `log`, `drain` and `pool` are read once, at start;
-    /// the rest is replaced by a reload.
+    /// The top of the file. `io`, `cores`, `telemetry`, `control`, `log`, `drain`, `pool` and `workers` are read once, at
+    /// start; the rest is replaced by a reload.
     struct Document {
         /// I/O engine. `auto` probes for io_uring and falls back to epoll with one line in the log: containers often
         /// forbid io_uring.
@@ -64,6 +65,8 @@ document! {
         drain: Table<Drain> = {};
         /// Idle origin connections of the whole node; each core gets its share.
         pool: Table<Pool> = {};
+        /// Threads beside the cores.
+        workers: Table<Workers> = {};
         /// Where clients connect.
         listeners: Named<Table<Listener>, LISTENERS_MAX> = {};
         /// Where requests go.
@@ -142,6 +145,14 @@ document! {
         /// Headers never logged in clear, besides authorization, proxy-authorization, cookie, set-cookie and
         /// x-api-key, which never are.
         redact: List<HeaderName, HEADERS_MAX> = [];
+    }
+
+    /// Threads for work that would hold a core up: hashes of passwords, signatures that take long to verify.
+    struct Workers {
+        /// For the whole node.
+        threads: Int<1, 256> = 2;
+        /// What may wait for a thread; beyond, requests get 503.
+        queue_max: Int<1, 65536> = 1024;
     }
 
     /// SIGTERM and `ringway drain`.
@@ -432,68 +443,5 @@ impl Decode for RedirectStatus {
         }
         problems.error(place, Fault::new(format!("{status} is no redirect")).cure(format!("use {}", Self::range())));
         None
-    }
-}
-
-/// Header fields to send, in the order written.
-#[derive(Debug)]
-pub(crate) struct Fields(pub(crate) Vec<(HeaderName, HeaderValue)>);
-
-impl Decode for Fields {
-    fn shape() -> String {
-        "header values by name".to_owned()
-    }
-
-    fn range() -> String {
-        format!("at most {HEADERS_MAX}")
-    }
-
-    fn decode(value: &DeValue<'_>, place: &Place<'_>, problems: &mut Problems) -> Option<Self> {
-        let DeValue::Table(table) = value else {
-            problems.error(place, wrong_type("a table { x-name = \"value\" }", value));
-            return None;
-        };
-        if table.len() > HEADERS_MAX {
-            problems.error(place, Fault::new(format!("{} fields; the most is {HEADERS_MAX}", table.len())));
-            return None;
-        }
-        let mut read = Vec::with_capacity(table.len());
-        for (key, value) in table {
-            let here = place.key(key.get_ref());
-            let name = HeaderName::parse(key.get_ref()).map_err(|fault| problems.error(&here, fault)).ok();
-            let value = HeaderValue::decode(value.get_ref(), &here, problems);
-            read.push(name.zip(value));
-        }
-        read.into_iter().collect::<Option<Vec<_>>>().map(Self)
-    }
-}
-
-impl Decode for FilterConfig {
-    fn shape() -> String {
-        "{ FILTER = ... }".to_owned()
-    }
-
-    fn decode(value: &DeValue<'_>, place: &Place<'_>, problems: &mut Problems) -> Option<Self> {
-        let wanted = "a table with one key, such as { strip_prefix = \"/api\" }";
-        let DeValue::Table(table) = value else {
-            problems.error(place, wrong_type(wanted, value));
-            return None;
-        };
-        let mut entries = table.iter();
-        let (Some((key, value)), None) = (entries.next(), entries.next()) else {
-            let keys: Vec<&str> = table.keys().map(|key| key.get_ref().as_ref()).collect();
-            let found = if keys.is_empty() { "no key".to_owned() } else { quoted(&keys.join(", ")) };
-            let fault = Fault::new(format!("expected {wanted}, found {found}"));
-            problems.error(place, fault.cure("give each filter its own braces: they run in the order of the list"));
-            return None;
-        };
-        let here = place.key(key.get_ref());
-        match crate::filter::value(value.clone()) {
-            Ok(table) => Some(Self { name: key.get_ref().to_string(), table, place: here.to_string() }),
-            Err(fault) => {
-                problems.error(&here, fault);
-                None
-            }
-        }
     }
 }

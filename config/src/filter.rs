@@ -8,9 +8,10 @@ use serde_path_to_error::Segment;
 use toml::Spanned;
 use toml::de::{DeValue, ValueDeserializer};
 
+use crate::decode::{Decode, wrong_type};
 use crate::near::nearest;
-use crate::place::key_text;
-use crate::problem::{Fault, quoted};
+use crate::place::{Place, key_text};
+use crate::problem::{Fault, Problems, quoted};
 use crate::snapshot::FilterConfig;
 
 /// A filter's table as its own struct. Keys that the struct does not have are errors, with or without
@@ -28,6 +29,36 @@ pub fn table<T: DeserializeOwned>(config: &FilterConfig) -> Result<T, Fault> {
     match unknown {
         None => Ok(read),
         Some(place) => Err(Fault::new("no such key here").at(place)),
+    }
+}
+
+impl Decode for FilterConfig {
+    fn shape() -> String {
+        "{ FILTER = ... }".to_owned()
+    }
+
+    fn decode(value: &DeValue<'_>, place: &Place<'_>, problems: &mut Problems) -> Option<Self> {
+        let wanted = "a table with one key, such as { strip_prefix = \"/api\" }";
+        let DeValue::Table(table) = value else {
+            problems.error(place, wrong_type(wanted, value));
+            return None;
+        };
+        let mut entries = table.iter();
+        let (Some((key, value)), None) = (entries.next(), entries.next()) else {
+            let keys: Vec<&str> = table.keys().map(|key| key.get_ref().as_ref()).collect();
+            let found = if keys.is_empty() { "no key".to_owned() } else { quoted(&keys.join(", ")) };
+            let fault = Fault::new(format!("expected {wanted}, found {found}"));
+            problems.error(place, fault.cure("give each filter its own braces: they run in the order of the list"));
+            return None;
+        };
+        let here = place.key(key.get_ref());
+        match self::value(value.clone()) {
+            Ok(table) => Some(Self { name: key.get_ref().to_string(), table, place: here.to_string() }),
+            Err(fault) => {
+                problems.error(&here, fault);
+                None
+            }
+        }
     }
 }
 

@@ -5,14 +5,18 @@ use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::de::{Deserialize, Deserializer, Error};
+use toml::de::DeValue;
 
-use crate::decode::Word;
-use crate::problem::{Fault, quoted};
+use crate::decode::{Decode, Word, wrong_type};
+use crate::place::Place;
+use crate::problem::{Fault, Problems, quoted};
 use crate::snapshot::{HostHeader, HostPattern};
 
 const HEADER_NAME_BYTES_MAX: usize = 256;
 const HEADER_VALUE_BYTES_MAX: usize = 8 * 1024;
 const METHOD_BYTES_MAX: usize = 32;
+/// Fields that one table may name.
+pub(crate) const HEADERS_MAX: usize = 64;
 
 /// RFC 1035 section 2.3.4, less the root's dot.
 const HOST_BYTES_MAX: usize = 253;
@@ -301,6 +305,39 @@ impl Word for HostHeader {
             Some(Ok(port)) if port > 0 => Ok(Self::Literal(format!("{whole}:{port}"))),
             _ => Err(Fault::new(format!("{} has no port from 1 to 65535", quoted(text)))),
         }
+    }
+}
+
+/// Header fields to send, in the order written.
+#[derive(Debug)]
+pub(crate) struct Fields(pub(crate) Vec<(HeaderName, HeaderValue)>);
+
+impl Decode for Fields {
+    fn shape() -> String {
+        "header values by name".to_owned()
+    }
+
+    fn range() -> String {
+        format!("at most {HEADERS_MAX}")
+    }
+
+    fn decode(value: &DeValue<'_>, place: &Place<'_>, problems: &mut Problems) -> Option<Self> {
+        let DeValue::Table(table) = value else {
+            problems.error(place, wrong_type("a table { x-name = \"value\" }", value));
+            return None;
+        };
+        if table.len() > HEADERS_MAX {
+            problems.error(place, Fault::new(format!("{} fields; the most is {HEADERS_MAX}", table.len())));
+            return None;
+        }
+        let mut read = Vec::with_capacity(table.len());
+        for (key, value) in table {
+            let here = place.key(key.get_ref());
+            let name = HeaderName::parse(key.get_ref()).map_err(|fault| problems.error(&here, fault)).ok();
+            let value = HeaderValue::decode(value.get_ref(), &here, problems);
+            read.push(name.zip(value));
+        }
+        read.into_iter().collect::<Option<Vec<_>>>().map(Self)
     }
 }
 

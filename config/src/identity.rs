@@ -68,7 +68,7 @@ document! {
         kid: Option<KeyId>;
         /// The one algorithm it is used with; unset are all that fit it.
         algorithm: Option<Algorithm>;
-        /// A public key or a certificate: "file:/etc/ringway/corp.pem".
+        /// A public key: "file:/etc/ringway/corp.pem".
         pem: Option<Secret>;
         /// For the HS algorithms, at least as long as the hash: "env:CORP_SECRET".
         secret: Option<Secret>;

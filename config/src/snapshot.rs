@@ -50,6 +50,14 @@ pub struct Process {
     pub log: Log,
     pub drain: Drain,
     pub pool: Pool,
+    pub workers: Workers,
+}
+
+/// Threads beside the cores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Workers {
+    pub threads: usize,
+    pub queue_max: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -31,7 +31,7 @@ fn seconds(seconds: u64) -> Duration {
 
 #[test]
 fn process_defaults() {
-    let Process { io, cores, telemetry, control, log, drain, pool } = snapshot(SMALLEST).process;
+    let Process { io, cores, telemetry, control, log, drain, pool, workers } = snapshot(SMALLEST).process;
     assert_eq!(io, IoChoice::Auto);
     let each = CoreLimits {
         ring_entries: 4096,
@@ -48,6 +48,7 @@ fn process_defaults() {
     assert_eq!(log.redact, ["authorization", "cookie", "proxy-authorization", "set-cookie", "x-api-key"]);
     assert_eq!(drain, Drain { wait: seconds(5), deadline: seconds(30) });
     let (idle_timeout, lifetime_max) = (seconds(90), seconds(3600));
+    assert_eq!(workers, Workers { threads: 2, queue_max: 1024 });
     assert_eq!(pool, Pool { idle_max: 1000, idle_per_endpoint_max: 100, idle_timeout, lifetime_max });
 }
 

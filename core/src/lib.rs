@@ -13,6 +13,7 @@ pub mod pool; // memory that is used again
 // What is configured, compiled.
 pub mod plan;
 pub mod filter;
+pub mod identity; // who a request comes from
 pub mod upstream;
 // What travels, what is counted, what crosses cores.
 pub mod exchange;

@@ -18,7 +18,7 @@ use ringway_proto::{HeadLimits, reason, write_decimal, write_field, write_status
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::filter::{self, Building, Chance, Filter, Numbers, Withheld};
+use crate::filter::{self, Building, Chance, Filter, Gathered};
 use crate::mesh::Registry;
 use crate::net::Address;
 use crate::observe::RouteLabel;
@@ -45,10 +45,8 @@ pub struct Plan {
     /// `None` if no listener and no host has a policy.
     pub outer: Option<OuterPolicies>,
     pub apis: Apis,
-    /// Of what its filters keep on each core.
-    pub numbers: Numbers,
-    /// What only Ringway may say, on any route.
-    pub withheld: Withheld,
+    /// What its filters have in common.
+    pub gathered: Gathered,
     /// What filters keep for the whole node.
     pub shared: Arc<Registry>,
     /// Names of the routes that split, in the order of their numbers.
@@ -198,7 +196,7 @@ impl Plan {
         }
         let outer = outers.map(Outers::finish);
         outer.iter().for_each(|outer| outer.unmet(&mut faults));
-        let (numbers, withheld) = building.finish();
+        let gathered = building.finish();
         match table {
             Ok(table) if faults.is_empty() => Ok(Plan {
                 generation,
@@ -208,8 +206,7 @@ impl Plan {
                 table,
                 routes,
                 outer,
-                numbers,
-                withheld,
+                gathered,
                 shared,
                 apis,
                 splits,
@@ -232,6 +229,20 @@ impl Plan {
     ) -> InForce<'p> {
         let outer = self.outer.as_ref().map(|outer| outer.chain(route.row, listener, host()));
         InForce { outer, inner: &route.inner }
+    }
+}
+
+impl Plan {
+    /// True if somebody can reach the route who has not said who he is.
+    pub fn is_open(&self, snapshot: &Snapshot, id: usize) -> bool {
+        let (route, config) = (&self.routes[id], &snapshot.routes[id]);
+        if route.inner.authenticates() {
+            return false;
+        }
+        let Some(outer) = &self.outer else { return true };
+        let serves = |name: &String| config.listeners.is_empty() || config.listeners.contains(name);
+        let mut listeners = snapshot.listeners.iter().enumerate().filter(|(_, listener)| serves(&listener.name));
+        listeners.any(|(listener, _)| !outer.authenticates(route.row, listener, &config.hosts))
     }
 }
 

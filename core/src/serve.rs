@@ -9,7 +9,7 @@ use std::time::Duration;
 use ringway_config::snapshot::CoreLimits;
 
 use crate::listen::{self, Accepting};
-use crate::mesh::{CoreGauge, DrainStep, Receiver, Sender, ToControl, ToShard};
+use crate::mesh::{Calls, CoreGauge, DrainStep, Full, Receiver, Ring, Sender, ToControl, ToShard, Workers};
 use crate::net::{EngineKind, Net, NetLimits, Turn, panics, spawn, wake_all};
 use crate::observe::CoreLog;
 use crate::observe::core_meters::add;
@@ -32,6 +32,10 @@ const STALL: Duration = Duration::from_millis(50);
 /// Stalls are reported so often at most.
 const STALL_AGAIN: Duration = Duration::from_secs(10);
 
+/// How long a worker tries to tell a core whose inbox is full: whoever waits for the work has a deadline of its own.
+const RINGS_MAX: usize = 10_000;
+const RING_AGAIN: Duration = Duration::from_millis(1);
+
 /// What a core is started with, on its own thread.
 pub struct CoreStart {
     pub core: usize,
@@ -46,6 +50,7 @@ pub struct CoreStart {
     pub control: Sender<ControlMessage>,
     pub gauge: CoreGauge,
     pub log: Option<Box<dyn FnOnce() -> CoreLog + Send>>,
+    pub workers: Workers,
     /// Random, and another one for each core.
     pub seed: u64,
 }
@@ -55,7 +60,9 @@ pub struct CoreStart {
 /// # Errors
 /// What kept the core from starting, or its engine's failure.
 pub fn run(start: CoreStart) -> io::Result<()> {
-    let CoreStart { core, cores, engine, limits, share, plan, inbox, shards, control, gauge, log, seed } = start;
+    let CoreStart { core, cores, engine, limits, share, plan, inbox, shards, control, gauge, log, workers, seed } =
+        start;
+    let calls = Calls::new(workers, ring(shards[core].clone()));
     let net_limits = NetLimits {
         ring_entries: limits.ring_entries,
         buffer_bytes: limits.buffer_bytes,
@@ -64,7 +71,8 @@ pub fn run(start: CoreStart) -> io::Result<()> {
     let net = Net::new(engine, &net_limits)?;
     let port = ShardPort::of_shard(core, &shards, control);
     let log = log.map(|make| make());
-    let parts = ShardParts { core, cores, net: net.clone(), limits, share, port, gauge, log, plan: plan.clone(), seed };
+    let parts =
+        ShardParts { core, cores, net: net.clone(), limits, share, port, gauge, log, plan: plan.clone(), calls, seed };
     let life = Rc::new(Life {
         shard: Shard::new(parts),
         cores,
@@ -78,6 +86,20 @@ pub fn run(start: CoreStart) -> io::Result<()> {
     spawn(life.clone().read_inbox(inbox));
     spawn(life.clone().look_around());
     net.run(|turn| life.note_turn(turn))
+}
+
+/// How a worker tells this core that work is done: it can wait for room in the inbox, unlike a core.
+fn ring(inbox: Sender<ShardMessage>) -> Ring {
+    Arc::new(move |number| {
+        let mut message = ToShard::Worked(number);
+        for _ in 0..RINGS_MAX {
+            match inbox.try_send(message) {
+                Ok(()) => return,
+                Err(Full(back)) => message = back,
+            }
+            std::thread::sleep(RING_AGAIN);
+        }
+    })
 }
 
 struct Life {
@@ -148,6 +170,7 @@ impl Life {
             }
             ToShard::Drain(step) => self.drain(step),
             ToShard::Resolved(()) => {}
+            ToShard::Worked(number) => self.shard.calls.rung(number),
         }
     }
 

@@ -13,7 +13,7 @@ use ringway_config::snapshot::CoreLimits;
 
 use crate::exchange::{Exchange, RequestIds};
 use crate::filter::FilterState;
-use crate::mesh::{CoreGauge, Port, ToControl, ToShard};
+use crate::mesh::{Calls, CoreGauge, Port, ToControl, ToShard};
 use crate::net::Net;
 use crate::observe::{CoreLog, Meters, MetersSnapshot};
 use crate::plan::Plan;
@@ -59,6 +59,7 @@ pub struct Shard {
     pub port: ShardPort,
     pub gauge: CoreGauge,
     pub ids: RequestIds,
+    pub calls: Rc<Calls>,
     pub futures: FuturePool,
     /// For those that send an error.
     pub refusals: FuturePool,
@@ -99,12 +100,13 @@ pub struct ShardParts {
     pub gauge: CoreGauge,
     pub log: Option<CoreLog>,
     pub plan: Arc<Plan>,
+    pub calls: Rc<Calls>,
     pub seed: u64,
 }
 
 impl Shard {
     pub fn new(parts: ShardParts) -> Rc<Shard> {
-        let ShardParts { core, cores, net, limits, share, port, gauge, log, plan, seed } = parts;
+        let ShardParts { core, cores, net, limits, share, port, gauge, log, plan, calls, seed } = parts;
         let meters = Rc::new(Meters::new(core));
         meters.adopt(plan.labels.clone());
         net.set_epoch(plan.node.epoch);
@@ -116,6 +118,7 @@ impl Shard {
             port,
             gauge,
             ids: RequestIds::new(seed),
+            calls,
             futures: FuturePool::default(),
             refusals: FuturePool::default(),
             log: log.map(RefCell::new),
@@ -275,8 +278,12 @@ impl Adopted {
             Cell::new(turn.unwrap_or_else(|| first_turn(core, cores)))
         };
         let turns = plan.splits.iter().map(turn).collect();
-        let filters =
-            FilterState::new(&plan.numbers, filter_seed(core, plan.generation), before.map(|before| &before.filters));
+        let filters = FilterState::new(
+            &plan.gathered.numbers,
+            core,
+            filter_seed(core, plan.generation),
+            before.map(|before| &before.filters),
+        );
         Adopted { clusters, filters, turns, plan }
     }
 }

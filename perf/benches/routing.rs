@@ -2,15 +2,17 @@
 
 use std::fmt::Write;
 use std::hint::black_box;
+use std::sync::Arc;
 
 use ringway::exchange::{HeaderEdits, Rewritten};
 use ringway::filter::{self, Building, Filter, FilterState, Matched, RequestEdit, Verdict};
+use ringway::mesh::{Calls, Workers};
 use ringway::net::{EngineKind, Net, NetLimits};
 use ringway::route::{Captures, Query, RouteTable};
 use ringway_config::Snapshot;
 use ringway_perf::micro::Micro;
 use ringway_perf::routing::{NoFields, ROUNDS, ROUTES, get, markdown, measure, snapshot};
-use ringway_proto::RequestHead;
+use ringway_proto::{NormalPath, RequestHead};
 
 const SIZES: [usize; 3] = [10, 1_000, 10_000];
 
@@ -40,7 +42,10 @@ fn main() {
     let table = RouteTable::build(&filtered).expect("one route");
     let (mut rewritten, captures) = (Rewritten::default(), Captures::default());
     let limits = NetLimits { ring_entries: 8, buffer_bytes: 4096, buffers_max: 1 };
+    let calls = Calls::new(Workers::start(1, 1).expect("a thread"), Arc::new(|_| {}));
     let (net, head) = (Net::new(EngineKind::Epoll, &limits).expect("an epoll"), RequestHead::new());
+    let mut normal = NormalPath::new();
+    normal.set(b"/api/v1/users/123456").expect("a path");
     micro.time("filters/strip_prefix+2_headers", || {
         let mut request = RequestEdit {
             headers: HeaderEdits::default(),
@@ -49,14 +54,17 @@ fn main() {
             bytes: b"",
             body: None,
             path: b"/api/v1/users/123456",
+            normal: &normal,
             stripped: 0,
             query: None,
             fields: &NoFields,
             rewritten: &mut rewritten,
             matched: Matched { table: &table, route: 0, captures: &captures },
             identity: &mut None,
+            ends_unix_s: &mut None,
             state: &state,
             net: &net,
+            calls: &calls,
             unix_s: &|| 0,
         };
         let passed = filters.iter().all(|filter| matches!(filter.on_request(black_box(&mut request)), Verdict::Pass));
@@ -105,5 +113,5 @@ fn filters(snapshot: &Snapshot) -> (Vec<Box<dyn Filter>>, FilterState) {
     let configs = snapshot.routes[0].filters.iter();
     let built = configs.map(|config| filter::build(config, &mut building).unwrap_or_else(|why| panic!("{why:?}")));
     let filters = built.collect();
-    (filters, FilterState::new(&building.finish().0, 0, None))
+    (filters, FilterState::new(&building.finish().numbers, 0, 0, None))
 }

@@ -29,6 +29,9 @@ fn issuer(name: String, keys: identity::Issuer, root: &Place<'_>, problems: &mut
         let fault = Fault::new("has no keys: nothing could be verified");
         problems.error(&place, fault.cure("add jwks_url, jwks_file, or keys = [{ pem = \"file:/...\" }]"));
     }
+    if keys.jwks_url.is_some() && keys.jwks_file.is_some() {
+        problems.error(&place.key("jwks_file"), Fault::new("both jwks_url and jwks_file").cure("keep one"));
+    }
     if let Some(url) = &keys.jwks_url
         && !url.encrypted
         && !keys.insecure

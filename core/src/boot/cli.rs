@@ -8,7 +8,8 @@ use clap::{Parser, Subcommand};
 use ringway_config::Errors;
 
 use super::explain::{self, Asked};
-use crate::control::document::Document;
+use super::routes;
+use crate::control::document::{Document, DryRun};
 use crate::control::{say, socket};
 use crate::net;
 
@@ -38,6 +39,11 @@ enum Command {
     },
     /// Say everything that is wrong with a file, with its line.
     Check {
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// List a file's routes, and who is asked who he is there.
+    Routes {
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
@@ -126,6 +132,7 @@ pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run { config } => super::run(config.as_deref()),
         Command::Check { file } => check(&file),
+        Command::Routes { file } => routes::list(&file),
         Command::Explain { method, url, config, headers, listener, client } => {
             let asked = Asked { method, url, headers, listener, client };
             explain::explain(config.as_deref(), &asked)
@@ -146,11 +153,15 @@ fn print(text: &str) -> ExitCode {
 }
 
 fn check(file: &Path) -> ExitCode {
-    let checked = Document::read(Some(file)).and_then(|document| document.dry_run().map(|()| document));
+    let checked = Document::read(Some(file)).and_then(|document| Ok((document.dry_run()?, document)));
     match checked {
-        Ok(document) => {
+        Ok((DryRun { plan, unbuilt }, document)) => {
             print_problems(&Errors(document.warnings));
-            print(&format!("{}: ok\n", file.display()))
+            if !unbuilt.0.is_empty() {
+                print_problems(&unbuilt);
+                return ExitCode::from(FAILED);
+            }
+            print(&format!("{}: ok\n{}", file.display(), routes::open(&document.snapshot, &plan)))
         }
         Err(errors) => {
             print_problems(&errors);

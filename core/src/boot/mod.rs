@@ -7,6 +7,7 @@ mod demo;
 mod explain;
 mod explain_cluster;
 mod limits;
+mod routes;
 mod shards;
 
 use std::io::{self, Write};
@@ -76,6 +77,7 @@ struct Settled {
 fn start(config: Option<&Path>) -> Result<Ending, StartError> {
     let path = config.map(std::path::absolute).transpose().map_err(other)?;
     let document = Document::read(path.as_deref())?;
+    // What cannot be built lets nobody pass, which the control thread says once it serves.
     document.dry_run()?;
     let process = &document.snapshot.process;
     let door = Door::open(&socket::candidates(&process.control.socket)).map_err(other)?;

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use super::cores;
 use crate::control::document::log_settings;
 use crate::mesh::inbox::INBOX_MESSAGES;
-use crate::mesh::{CoreGauges, Receiver, inbox};
+use crate::mesh::{CoreGauges, Receiver, Workers, inbox};
 use crate::net::EngineKind;
 use crate::observe::access_log::LINE_BYTES_MAX;
 use crate::observe::{CoreLog, LogTarget, LogWriter, log_ring};
@@ -60,6 +60,9 @@ pub fn start(crew: &Crew<'_>, plan: &Arc<Plan>) -> Result<Started, String> {
     }
     let (log, mut makers) = start_log(&crew.process.log, count)?;
     let gauges = CoreGauges::new(count);
+    let workers = crew.process.workers;
+    let workers = Workers::start(workers.threads, workers.queue_max)
+        .map_err(|error| format!("a worker's thread cannot be started: {error}"))?;
     for (core, inbox) in receivers.into_iter().enumerate() {
         let start = CoreStart {
             core,
@@ -73,6 +76,7 @@ pub fn start(crew: &Crew<'_>, plan: &Arc<Plan>) -> Result<Started, String> {
             control: to_control.clone(),
             gauge: gauges.own(core),
             log: makers.get_mut(core).and_then(Option::take),
+            workers: workers.clone(),
             seed: random(),
         };
         begin(start, crew.cpus[core], crew.died_tx.clone())?;

@@ -1,6 +1,7 @@
 //! HTTP/1 with a client: idle, head, exchange, and again. The task holds little while it is idle; what serving needs
 //! lives in the shard's pools.
 
+use std::borrow::Cow;
 use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
@@ -11,6 +12,7 @@ use ringway_proto::{Known, Method, Progress, Version, named};
 
 use super::{Counted, tunnel};
 use crate::exchange::{Exchange, Refusal};
+use crate::filter::shown_query;
 use crate::net::Stream;
 use crate::observe::core_meters::{add, sub};
 use crate::observe::{CoreLog, Flag, Line, Observation};
@@ -30,6 +32,9 @@ const PARTING_TIME: Duration = Duration::from_secs(1);
 /// A connection that has been idle for this long gives back what serving needs.
 const REST_AFTER: Duration = Duration::from_millis(500);
 
+/// In the place of a header that carries a credential.
+const REDACTED: &[u8] = b"[redacted]";
+
 /// For a tunnel whose listener is gone.
 const TUNNEL_TIMEOUT: Duration = Duration::from_secs(300);
 
@@ -48,10 +53,11 @@ pub async fn serve(shard: Rc<Shard>, stream: Stream, connection: Connection, cou
             After::Close => return,
             After::Linger => return Box::pin(linger(&shard, &stream)).await,
             After::Reset => return stream.reset_on_close(),
-            After::Tunnel(lease) => {
+            After::Tunnel(tunnel) => {
                 let timeout = tunnel_timeout(&shard, &connection);
                 drop(connection); // a tunnel outlives plans, and must not keep one
-                return Box::pin(tunnel::run(&shard, &stream, *lease, timeout)).await;
+                let (lease, ends_unix_s) = *tunnel;
+                return Box::pin(tunnel::run(&shard, &stream, lease, timeout, ends_unix_s)).await;
             }
         }
     }
@@ -303,15 +309,23 @@ fn log_line(serving: &Serving<'_>, x: &Exchange, seen: &Observation, log: &mut C
     let (record, head, bytes) = (&x.record, &x.request, x.request_bytes.bytes());
     let plan = &serving.adopted.plan;
     let value = |known| head.find(known).map(|field| field.value.of(bytes));
-    let header = |name: &str| named(&head.fields, bytes, name).next().map(|field| field.value.of(bytes));
+    let header = |name: &str| match plan.gathered.secret_headers.iter().any(|secret| secret == name) {
+        true => named(&head.fields, bytes, name).next().map(|_| REDACTED),
+        false => named(&head.fields, bytes, name).next().map(|field| field.value.of(bytes)),
+    };
     let api = record.route.and_then(|id| plan.routes[id as usize].api).map(|of| plan.apis.names(of));
     let wall = serving.shard.wall_time(record.started);
+    let secrets = &plan.gathered;
+    let query = head.target.query.map(|query| match secrets.secret_queries.is_empty() {
+        true => Cow::Borrowed(query.of(bytes)),
+        false => shown_query(query.of(bytes), &secrets.secret_queries),
+    });
     log.log(&Line {
         unix_ns: wall.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64,
         duration_ns: seen.total_ns,
         method: head.method_span.of(bytes),
         path: head.target.path.of(bytes),
-        query: head.target.query.map(|query| query.of(bytes)),
+        query: query.as_deref(),
         version: if head.version == Version::Http10 { "1.0" } else { "1.1" },
         host: Some(head.authority.of(bytes)).filter(|host| !host.is_empty()),
         status: record.status,
@@ -319,7 +333,7 @@ fn log_line(serving: &Serving<'_>, x: &Exchange, seen: &Observation, log: &mut C
         response_body_bytes: record.bytes_out,
         peer: serving.connection.peer,
         client: client_of(serving, x),
-        user: None,
+        user: x.identity.as_deref().map(|known| known.subject.as_bytes()).filter(|subject| !subject.is_empty()),
         user_agent: value(Known::UserAgent),
         referrer: value(Known::Referer),
         request_id: x.id.as_bytes(),

@@ -1,6 +1,7 @@
 //! After `101 Switching Protocols`: bytes in both directions, nothing read or changed, each side's end passed on.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -10,14 +11,20 @@ use crate::observe::core_meters::{add, sub};
 use crate::shard::{Shard, Stage};
 use crate::upstream::Lease;
 
-/// Moves bytes until both sides have ended, one breaks, or nothing has moved for `timeout`.
-pub(super) async fn run(shard: &Shard, client: &Stream, lease: Lease, timeout: Duration) {
+/// Moves bytes until both sides have ended, one breaks, nothing has moved for `timeout`, or the credentials that opened it
+/// end.
+pub(super) async fn run(shard: &Shard, client: &Stream, lease: Lease, timeout: Duration, ends_unix_s: Option<u64>) {
     let _open = OpenTunnel::new(shard);
     let origin = lease.stream();
     let direction = || Pump::new(BodyReader::raw(), Encoding::Plain, None, timeout);
     let (mut up, mut down) = (direction(), direction());
     let (mut moved_before, mut ended) = (u64::MAX, [false; 2]);
+    let left = ends_unix_s.map(|ends| Duration::from_secs(ends.saturating_sub(shard.unix_s())));
+    let mut end = pin!(left.map(|left| shard.net.sleep(left)));
     poll_fn(|cx| {
+        if end.as_mut().as_pin_mut().is_some_and(|end| end.poll(cx).is_ready()) {
+            return Poll::Ready(Ok(()));
+        }
         let buffers = shard.net.buffers();
         if up.poll(cx, client, origin, buffers)?.is_ready() && !pass_on_end(cx, origin, &mut ended[0])? {
             return Poll::Pending;

@@ -43,19 +43,28 @@ impl Document {
     ///
     /// # Errors
     /// As [`Document::plan`], and what the access log cannot do.
-    pub fn dry_run(&self) -> Result<(), Errors> {
+    pub fn dry_run(&self) -> Result<DryRun, Errors> {
         let plan = Plan::build(&self.snapshot, 0, &NoNames, Node::new(1), None);
         let log = log_settings(&self.snapshot.process.log);
-        let faults = plan.err().into_iter().flatten().chain(log.err());
-        match faults.collect::<Vec<_>>() {
-            none if none.is_empty() => Ok(()),
-            faults => Err(self.locate(faults)),
+        match (plan, log) {
+            (Ok(plan), Ok(_)) => {
+                let unbuilt = self.locate(plan.gathered.unbuilt.clone());
+                Ok(DryRun { plan, unbuilt })
+            }
+            (plan, log) => Err(self.locate(plan.err().into_iter().flatten().chain(log.err()).collect())),
         }
     }
 
     pub fn locate(&self, faults: Vec<Fault>) -> Errors {
         Errors(faults.into_iter().map(|fault| fault.locate(&self.source)).collect())
     }
+}
+
+/// What a dry run came to.
+pub struct DryRun {
+    pub plan: Plan,
+    /// Why some routes would let nobody pass.
+    pub unbuilt: Errors,
 }
 
 /// For plans that nobody serves by.

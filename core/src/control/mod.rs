@@ -5,7 +5,9 @@ mod adopt;
 mod checks;
 pub mod document;
 mod drain;
+pub mod fetch;
 mod http;
+pub mod issuers;
 mod names;
 pub mod notify;
 pub mod port_holder;
@@ -41,6 +43,7 @@ use crate::shard::{ControlMessage, ShardMessage, ShardPort};
 use adopt::Adopting;
 use checks::Checks;
 use drain::{Act, Drain};
+use issuers::Issuers;
 use notify::{State, notify};
 use telemetry::Telemetry;
 
@@ -103,6 +106,7 @@ pub struct Control {
     gauges: CoreGauges,
     names: Rc<Names>,
     checks: Checks,
+    issuers: Issuers,
     said: upstreams::Said,
     readiness: Cell<Readiness>,
     serving: RefCell<Serving>,
@@ -164,6 +168,7 @@ impl Control {
             log: RefCell::new(log),
             started: SystemTime::now(),
             checks: Checks::new(seed),
+            issuers: Issuers::new(seed),
             said: upstreams::Said::default(),
             path,
             engine,
@@ -180,9 +185,18 @@ impl Control {
     }
 
     pub fn set_ready(&self) {
-        self.checks.follow(&self.serving.borrow().plan);
+        self.follow(&self.serving.borrow().plan);
         self.readiness.set(Readiness::Ready);
         notify(State::Ready);
+    }
+
+    /// Asks and reads what the plan that serves now says.
+    fn follow(&self, plan: &Plan) {
+        self.checks.follow(plan);
+        self.issuers.follow(plan);
+        for fault in &plan.gathered.unbuilt {
+            say(&format!("{fault}: nobody passes there"));
+        }
     }
 
     /// Runs until the process shall end. `died` says which core's thread ended, and why.
@@ -339,6 +353,7 @@ impl Control {
             access_log_lines: log.as_ref().map_or(0, LogWriter::lines),
             access_log_write_errors: log.as_ref().map_or(0, LogWriter::errors),
             clusters: upstreams::facts(&self.serving.borrow().plan),
+            issuers: issuers::facts(&self.serving.borrow().plan),
         }
     }
 }

@@ -157,7 +157,7 @@ impl Control {
         let plan = Arc::new(plan);
         let late = self.adopt(plan.clone()).await.map_err(|why| Refused::NotAdopted(say_blockers(&why)))?;
         self.left.borrow_mut().note(&before, &bound, Instant::now());
-        self.checks.follow(&plan);
+        self.follow(&plan);
         self.serving.replace(Serving { document, plan, generation, bound, known: known.as_ref().clone() });
         let late = match late.as_slice() {
             [] => String::new(),

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use serde_json::{Map, Value};
 
 /// Somebody whose credentials were good. Shared by the requests that bring the same ones.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Identity {
     /// The kind of credentials: `jwt`, `api_key`, ...
     pub by: &'static str,

@@ -49,6 +49,8 @@ pub struct Exchange {
     pub id: RequestId,
     /// Who sends it, once a filter knows.
     pub identity: Option<Rc<Identity>>,
+    /// When its credentials end, and with them an answer that has no end of its own.
+    pub ends_unix_s: Option<u64>,
     /// Some of the request's body may have been read.
     pub body_taken: bool,
     /// All of it has been read, ahead of forwarding.
@@ -97,6 +99,7 @@ impl Exchange {
             rewritten: Rewritten::default(),
             id: RequestId::default(),
             identity: None,
+            ends_unix_s: None,
             body_taken: false,
             body_read: false,
             record: Record::new(now),
@@ -111,6 +114,7 @@ impl Exchange {
         self.rewritten.clear();
         self.id.clear();
         self.identity = None;
+        self.ends_unix_s = None;
         self.body_taken = false;
         self.body_read = false;
         self.record = Record::new(now);

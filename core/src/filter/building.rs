@@ -4,9 +4,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use ringway_config::Fault;
 use ringway_config::snapshot::Snapshot;
 
 use super::state::Numbers;
+use crate::identity::{Consumers, IssuerPlan};
 use crate::mesh::Registry;
 
 /// What a plan's filters are built with.
@@ -14,18 +16,77 @@ pub struct Building<'a> {
     pub snapshot: &'a Snapshot,
     pub node: Arc<Registry>,
     pub cores: usize,
+    pub(super) issuers: Vec<Arc<IssuerPlan>>,
+    pub(super) consumers: Arc<Consumers>,
     pub(super) numbers: Numbers,
     /// Names of header fields, in lower case, that only Ringway may say on any route.
     pub(super) withheld: BTreeSet<String>,
+    pub(super) secret_headers: BTreeSet<String>,
+    pub(super) secret_queries: BTreeSet<String>,
+    /// Why some filter lets nobody pass: what it needs cannot be had.
+    pub(super) unbuilt: Vec<Fault>,
+}
+
+/// What was gathered while the filters of a plan were built.
+#[derive(Default)]
+pub struct Gathered {
+    pub numbers: Numbers,
+    pub withheld: Withheld,
+    /// Header fields and query parameters that carry credentials: not for the log.
+    pub secret_headers: Vec<String>,
+    pub secret_queries: Vec<String>,
+    pub issuers: Vec<Arc<IssuerPlan>>,
+    /// Why some routes answer 503.
+    pub unbuilt: Vec<Fault>,
 }
 
 impl<'a> Building<'a> {
     pub fn new(snapshot: &'a Snapshot, node: Arc<Registry>, cores: usize) -> Building<'a> {
-        Building { snapshot, node, cores, numbers: Numbers::default(), withheld: BTreeSet::new() }
+        let issuers = IssuerPlan::build_all(snapshot, &node, cores);
+        // Of every issuer, whether a route uses it or not: what is an identity on one route is not said by clients on
+        // another.
+        let fields = snapshot.issuers.iter().flat_map(|issuer| &issuer.headers);
+        let mut unbuilt: Vec<Fault> = issuers.iter().filter_map(|issuer| issuer.unbuilt.clone()).collect();
+        let consumers = Arc::new(Consumers::build(snapshot, &mut unbuilt));
+        Building {
+            snapshot,
+            node,
+            cores,
+            issuers,
+            consumers,
+            numbers: Numbers::default(),
+            withheld: fields.map(|(name, _)| name.clone()).collect(),
+            secret_headers: BTreeSet::new(),
+            secret_queries: BTreeSet::new(),
+            unbuilt,
+        }
     }
 
-    pub fn finish(self) -> (Numbers, Withheld) {
-        (self.numbers, Withheld::new(self.withheld))
+    pub fn finish(self) -> Gathered {
+        Gathered {
+            numbers: self.numbers,
+            withheld: Withheld::new(self.withheld),
+            secret_headers: self.secret_headers.into_iter().collect(),
+            secret_queries: self.secret_queries.into_iter().collect(),
+            issuers: self.issuers,
+            unbuilt: self.unbuilt,
+        }
+    }
+
+    /// The issuer of this name.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(super) fn issuer(&self, name: &str) -> Result<Arc<IssuerPlan>, Fault> {
+        let found = self.issuers.iter().find(|issuer| issuer.config.name == name);
+        found.cloned().ok_or_else(|| {
+            let names: Vec<&str> = self.issuers.iter().map(|issuer| issuer.config.name.as_str()).collect();
+            let fault = Fault::new(format!("no issuer named {name:?}"));
+            match names.is_empty() {
+                true => fault.cure(format!("add a table [issuers.{name}]")),
+                false => fault.cure(format!("the issuers are {}", names.join(", "))),
+            }
+        })
     }
 }
 

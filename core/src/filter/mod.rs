@@ -3,10 +3,16 @@
 //! A request passes the filters of policies from the outside in (`plan/README.md`), then those of its route in the order
 //! they are written; its answer passes them in reverse. Adding one: a file here, and a line in [`build`].
 
+mod api_key;
+mod auth;
+mod basic;
 mod building;
+mod credentials;
 mod fault;
 mod headers;
+mod jwt;
 mod query;
+mod rbac;
 mod rewrite;
 mod state;
 mod strip_prefix;
@@ -19,14 +25,16 @@ use std::rc::Rc;
 
 use ringway_config::Fault;
 use ringway_config::snapshot::FilterConfig;
-use ringway_proto::RequestHead;
+use ringway_proto::{NormalPath, RequestHead};
 
 use crate::exchange::{HeaderEdits, Identity, Refusal, RewriteError, Rewritten};
+use crate::mesh::Calls;
 use crate::net::Net;
 use crate::observe::Flag;
 use crate::route::{Captures, FieldSource, RouteId, RouteTable};
 
-pub use building::{Building, Withheld};
+pub use building::{Building, Gathered, Withheld};
+pub use credentials::shown_query;
 pub use state::{Chance, FilterState, Numbers};
 pub use version_notice::VersionNotice;
 
@@ -34,6 +42,16 @@ pub use version_notice::VersionNotice;
 pub trait Filter: Send + Sync {
     /// Edits of the answer are made here, too (`RequestEdit::answer`).
     fn on_request<'p>(&'p self, request: &mut RequestEdit<'p, '_>) -> Verdict<'p>;
+
+    /// True if it lets nobody pass who has not said who he is.
+    fn authenticates(&self) -> bool {
+        false
+    }
+
+    /// For the operator: the file that it stands in.
+    fn name(&self) -> &'static str {
+        std::any::type_name::<Self>().rsplit("::").nth(1).unwrap_or_default()
+    }
 
     /// What its routes must have.
     fn needs(&self) -> Option<&Needs> {
@@ -92,6 +110,8 @@ pub struct RequestEdit<'p, 'r> {
     pub body: Option<&'r [u8]>,
     /// The normalised path that the route matched.
     pub path: &'r [u8],
+    /// The same, with the ways in which an origin may read it.
+    pub normal: &'r NormalPath,
     /// Bytes of `path` that the origin does not see; what is left starts with `/` or is empty.
     pub stripped: usize,
     /// As the client sent it.
@@ -101,8 +121,12 @@ pub struct RequestEdit<'p, 'r> {
     pub matched: Matched<'r>,
     /// Who sends it, once a filter knows.
     pub identity: &'r mut Option<Rc<Identity>>,
+    /// When its credentials end, and with them what has no end of its own.
+    pub ends_unix_s: &'r mut Option<u64>,
     pub state: &'r FilterState,
     pub net: &'r Rc<Net>,
+    /// For work that takes long.
+    pub calls: &'r Rc<Calls>,
     /// The wall clock, in seconds since 1970.
     pub unix_s: &'r dyn Fn() -> u64,
 }
@@ -152,7 +176,19 @@ fn refuse_rewrite<'p>(result: Result<(), RewriteError>) -> Verdict<'p> {
 }
 
 /// The filters that routes and policies can name.
-const NAMES: [&str; 6] = ["request_headers", "response_headers", "strip_prefix", "rewrite", "query", "fault"];
+const NAMES: [&str; 11] = [
+    "request_headers",
+    "response_headers",
+    "strip_prefix",
+    "rewrite",
+    "query",
+    "fault",
+    "jwt",
+    "api_key",
+    "basic",
+    "any_of",
+    "rbac",
+];
 
 /// Builds the filter that a configuration names.
 ///
@@ -166,9 +202,13 @@ pub fn build(config: &FilterConfig, building: &mut Building<'_>) -> Result<Box<d
         "rewrite" => rewrite::build(config, &mut building.numbers),
         "query" => query::QueryEdits::build(config),
         "fault" => fault::Fault::build(config),
-        name => Err(Fault::new(format!("no filter {name:?}"))
-            .at(config.place.clone())
-            .cure(format!("the filters are {}", NAMES.join(", ")))),
+        "any_of" => auth::build_any(config, building),
+        "rbac" => rbac::build(config, building),
+        name => auth::build(config, building).unwrap_or_else(|| {
+            Err(Fault::new(format!("no filter {name:?}"))
+                .at(config.place.clone())
+                .cure(format!("the filters are {}", NAMES.join(", "))))
+        }),
     }
 }
 

@@ -1,11 +1,16 @@
 //! What filters keep on one core: memory for regular expressions, random numbers. Made anew with each plan.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
+use std::rc::Rc;
 
 use regex_automata::meta::{Cache, Regex};
 use ringway_config::units::Percent;
 
+use crate::identity::{Remembered, TextCache};
 use crate::upstream::balance::Random;
+
+/// Passwords that one core remembers to have been good.
+const PASSWORDS_MAX: usize = 16_384;
 
 /// What is numbered while a plan is built.
 #[derive(Debug, Default)]
@@ -18,6 +23,14 @@ pub struct FilterState {
     /// By number; made on first use.
     regexes: Box<[OnceCell<RefCell<Cache>>]>,
     random: Random,
+    /// This core's number.
+    pub core: usize,
+    /// Lives on over plans, as what follows does.
+    pub(super) tokens: Rc<Remembered>,
+    /// Digests of passwords that were good, and until when they are remembered, in milliseconds of the reactor's clock.
+    pub(super) passwords: Rc<RefCell<TextCache<u64>>>,
+    /// Requests that wait for keys.
+    pub(super) waiting: Rc<Cell<u32>>,
 }
 
 /// How probable something is, of 2^32.
@@ -33,8 +46,15 @@ impl Numbers {
 
 impl FilterState {
     /// `seed` is another one on each core; `before` is what the plan before had.
-    pub fn new(numbers: &Numbers, seed: u64, _before: Option<&FilterState>) -> FilterState {
-        FilterState { regexes: (0..numbers.regexes).map(|_| OnceCell::new()).collect(), random: Random::new(seed) }
+    pub fn new(numbers: &Numbers, core: usize, seed: u64, before: Option<&FilterState>) -> FilterState {
+        FilterState {
+            regexes: (0..numbers.regexes).map(|_| OnceCell::new()).collect(),
+            random: Random::new(seed),
+            core,
+            tokens: before.map(|before| before.tokens.clone()).unwrap_or_default(),
+            passwords: before.map_or_else(passwords, |before| before.passwords.clone()),
+            waiting: before.map(|before| before.waiting.clone()).unwrap_or_default(),
+        }
     }
 
     /// The memory that the regular expression of this number searches with: its own on each core, so that no search
@@ -47,6 +67,10 @@ impl FilterState {
     pub fn draw(&self, chance: Chance) -> bool {
         self.random.bits() >> 32 < chance.0
     }
+}
+
+fn passwords() -> Rc<RefCell<TextCache<u64>>> {
+    Rc::new(RefCell::new(TextCache::new(PASSWORDS_MAX, PASSWORDS_MAX * 256)))
 }
 
 impl Chance {
@@ -67,7 +91,7 @@ mod tests {
             let percent = Percent { hundredths };
             let chance = Chance::of(percent);
             for seed in [0, 1, 2, u64::MAX] {
-                let state = FilterState::new(&Numbers::default(), seed, None);
+                let state = FilterState::new(&Numbers::default(), 0, seed, None);
                 let hits = (0..DRAWS).filter(|_| state.draw(chance)).count() as f64;
                 let share = percent.fraction();
                 let deviation = (f64::from(DRAWS) * share * (1.0 - share)).sqrt();
@@ -80,7 +104,8 @@ mod tests {
     /// Two chances of one request do not go together.
     #[test]
     fn draws_are_independent() {
-        let (state, half) = (FilterState::new(&Numbers::default(), 7, None), Chance::of(Percent { hundredths: 5000 }));
+        let (state, half) =
+            (FilterState::new(&Numbers::default(), 0, 7, None), Chance::of(Percent { hundredths: 5000 }));
         let both = (0..100_000).filter(|_| [state.draw(half), state.draw(half)] == [true, true]).count();
         assert!((24_500..25_500).contains(&both), "{both}");
     }

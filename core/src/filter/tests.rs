@@ -5,6 +5,7 @@ use ringway_config::{Source, load};
 use ringway_proto::NormalPath;
 
 use super::*;
+use crate::mesh::Workers;
 use crate::net::{EngineKind, NetLimits};
 
 /// What came out.
@@ -63,13 +64,16 @@ impl Passed {
             bytes: b"",
             body: None,
             path: &path.bytes,
+            normal: &path,
             stripped: 0,
             query: query.map(str::as_bytes),
             fields: &NoFields,
             rewritten: &mut rewritten,
             matched: Matched { table: &table, route: id, captures: &captures },
             identity: &mut None,
-            state: &FilterState::new(&building.finish().0, 0, None),
+            ends_unix_s: &mut None,
+            state: &FilterState::new(&building.finish().numbers, 0, 0, None),
+            calls: &Calls::new(Workers::start(1, 1).unwrap(), std::sync::Arc::new(|_| {})),
             net: &Net::new(EngineKind::Epoll, &NetLimits { ring_entries: 8, buffer_bytes: 4096, buffers_max: 1 })
                 .unwrap(),
             unix_s: &|| 0,

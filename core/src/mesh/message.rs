@@ -36,6 +36,8 @@ pub enum ToShard<P, R> {
     },
     Drain(DrainStep),
     Resolved(R),
+    /// Work of this number, which the shard gave to the workers, is done.
+    Worked(u32),
 }
 
 /// How a shard winds down. The steps come in this order; each includes those before it.
@@ -107,6 +109,7 @@ impl<P: Send + Sync + 'static, R: Send + 'static> Message for ToShard<P, R> {
             ToShard::Meters { .. } => "meters_ask",
             ToShard::Drain(_) => "drain",
             ToShard::Resolved(_) => "resolved",
+            ToShard::Worked(_) => "worked",
         }
     }
 }

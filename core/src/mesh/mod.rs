@@ -5,6 +5,7 @@
 //! question "what do cores share?" is answered by one directory. A plain request touches none of it.
 
 pub mod broadcast;
+mod counts;
 mod doorbell;
 pub mod gauge;
 pub mod inbox;
@@ -14,18 +15,23 @@ mod model;
 pub mod policy;
 pub mod port;
 pub mod quota;
+mod published;
 mod registry;
 pub(crate) mod sync;
 pub mod window;
 pub mod word;
+mod workers;
 
 pub use broadcast::{Adoption, Blocker, Outcome};
+pub use counts::CoreCounts;
 pub use gauge::{CoreGauge, CoreGauges};
 pub use inbox::{Full, Receiver, Sender, inbox};
 pub use message::{DrainStep, ToControl, ToShard};
 pub use policy::{KindCounts, Message, Policy, Sent};
 pub use port::{Lane, Port};
+pub use published::{Bell, Published};
 pub use quota::{Quota, Share};
 pub use registry::Registry;
 pub use window::Window;
 pub use word::Word;
+pub use workers::{Busy, Call, Calls, Ring, Workers};

@@ -69,6 +69,6 @@ pub enum After {
     Linger,
     /// The answer is not whole and must not look it.
     Reset,
-    /// Another protocol from here on.
-    Tunnel(Box<Lease>),
+    /// Another protocol from here on, to the origin of this lease; until then at most, if its credentials end.
+    Tunnel(Box<(Lease, Option<u64>)>),
 }

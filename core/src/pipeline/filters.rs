@@ -77,14 +77,17 @@ impl<'p> Step<'p> {
             bytes,
             body: done.body.as_ref().map(|body| &*body.bytes),
             path: &x.path.bytes,
+            normal: &x.path,
             stripped: done.stripped,
             query: x.request.target.query.map(|query| query.of(bytes)),
             fields: &Fields { serving, request: &x.request, bytes },
             rewritten: &mut x.rewritten,
             matched: Matched { table: &serving.adopted.plan.table, route: self.route, captures: &x.captures },
             identity: &mut x.identity,
+            ends_unix_s: &mut x.ends_unix_s,
             state: &serving.adopted.filters,
             net: &serving.shard.net,
+            calls: &serving.shard.calls,
             unix_s: &|| serving.shard.unix_s(),
         };
         let mut verdict = Verdict::Pass;

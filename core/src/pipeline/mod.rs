@@ -258,7 +258,7 @@ fn write_head(out: &mut Vec<u8>, x: &Exchange, serving: &Serving<'_>, host: Opti
     };
     let client = if trusted { client_of(serving, x) } else { peer };
     let forwarded = |out: &mut Vec<u8>| write_hop(out, &x.request, bytes, &hop, client);
-    let withheld = &serving.adopted.plan.withheld;
+    let withheld = &serving.adopted.plan.gathered.withheld;
     let say = Forwarding {
         path: x.rewritten.path().unwrap_or(&x.path.bytes[filtered.stripped..]),
         query: x.rewritten.query().unwrap_or_else(|| x.request.target.query.map(|query| query.of(bytes))),
@@ -294,7 +294,7 @@ struct Fields<'a> {
 
 impl FieldSource for Fields<'_> {
     fn any(&self, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
-        let withheld = &self.serving.adopted.plan.withheld;
+        let withheld = &self.serving.adopted.plan.gathered.withheld;
         if !withheld.is_empty() && withheld.contains(name.as_bytes()) {
             return false;
         }

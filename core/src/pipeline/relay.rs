@@ -93,8 +93,9 @@ async fn move_bodies(
 ) -> Result<(), Broken> {
     let encoding = if framing == Body::Chunked { Encoding::Chunked } else { Encoding::Plain };
     let between = Some(origin.plan.config.between_bytes_timeout);
+    let ends_ms = ends_ms(serving, x, body);
     let mut download = Pump::new(BodyReader::new(body), encoding, between, serving.listener.config.send_timeout)
-        .until(origin.until_ms);
+        .until(origin.until_ms.min(ends_ms));
     let began = serving.shard.net.now();
     let buffers = serving.shard.net.buffers();
     let moved = poll_fn(|cx| poll_bodies(cx, serving.client, from, upload, &mut download, buffers)).await;
@@ -102,7 +103,20 @@ async fn move_bodies(
     x.record.origin_wait_ns += waited.as_nanos() as u64;
     x.record.bytes_out += download.bytes();
     x.record.bytes_in = upload.bytes();
+    if moved.is_err() && serving.shard.net.now_ms() >= ends_ms {
+        return Err(Broken::Client(Flag::Unauthenticated, "the credentials ended before the answer did".into()));
+    }
     moved
+}
+
+/// When an answer without a known end is cut, since the credentials that opened it end: milliseconds of the reactor's clock.
+fn ends_ms(serving: &Serving<'_>, x: &Exchange, body: Body) -> u64 {
+    match (x.ends_unix_s, body) {
+        (None, _) | (_, Body::Length(_) | Body::None) => u64::MAX,
+        (Some(ends), _) => {
+            serving.shard.net.now_ms().saturating_add(ends.saturating_sub(serving.shard.unix_s()).saturating_mul(1000))
+        }
+    }
 }
 
 /// An origin that answers and ends before it has read everything will not read the rest; a client that waits for
@@ -194,7 +208,7 @@ async fn switch_protocols(serving: &Serving<'_>, x: &mut Exchange, lease: Lease,
     });
     serving.client.queue_buffer(out);
     match serving.flush(true).await {
-        Ok(()) => After::Tunnel(Box::new(lease)),
+        Ok(()) => After::Tunnel(Box::new((lease, x.ends_unix_s))),
         Err(error) => {
             let refusal = Refusal::new(client_flag(&error), format!("the client took no answer: {error}"));
             x.record.blame(refusal.flag, refusal.reason);

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use ringway_config::snapshot::{Settings, Snapshot};
+use ringway_config::snapshot::{HostPattern, Settings, Snapshot};
 use ringway_config::{Fault, Level, outer_policies};
 
 use crate::filter::{self, Building, Filter, Needs};
@@ -83,6 +83,12 @@ impl Chain {
     }
 }
 
+impl Chain {
+    pub(super) fn authenticates(&self) -> bool {
+        self.filters.iter().any(|filter| filter.authenticates())
+    }
+}
+
 impl OuterPolicies {
     /// What runs outside of a route of this row, for a request to this host on this listener.
     pub fn chain(&self, row: u32, listener: u32, host: &[u8]) -> &Chain {
@@ -90,6 +96,20 @@ impl OuterPolicies {
         let place =
             self.listener_kinds[listener as usize] as usize * self.host_kinds_len + self.host_kinds[entry] as usize;
         &self.chains[self.places[row as usize * self.row_len + place] as usize]
+    }
+
+    /// True if whoever comes by this listener for one of these hosts (none: any) is asked who he is outside of a route of
+    /// this row.
+    pub(super) fn authenticates(&self, row: u32, listener: usize, hosts: &[HostPattern]) -> bool {
+        let kind_of = |entry: Option<usize>| self.host_kinds[entry.map_or(0, |entry| entry + 1)];
+        let exact = hosts.iter().map(|host| match host {
+            HostPattern::Exact(host) => Some(kind_of(self.hosts.find(host.as_bytes()))),
+            HostPattern::Wildcard(_) => None,
+        });
+        let exact: Option<Vec<u32>> = exact.collect();
+        let kinds = exact.filter(|kinds| !kinds.is_empty()).unwrap_or_else(|| self.host_kinds.to_vec());
+        let first = row as usize * self.row_len + self.listener_kinds[listener] as usize * self.host_kinds_len;
+        kinds.iter().all(|kind| self.chains[self.places[first + *kind as usize] as usize].authenticates())
     }
 
     /// The host entry that applies.

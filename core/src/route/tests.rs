@@ -36,6 +36,7 @@ fn path(text: &str) -> PathPattern {
 /// A route named as its path, for every listener, host, method and header.
 fn route(text: &str) -> Route {
     Route {
+        public: false,
         name: text.to_owned(),
         listeners: Vec::new(),
         hosts: Vec::new(),

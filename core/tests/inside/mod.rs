@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
 
-use ringway::mesh::{self, CoreGauges, DrainStep, Receiver, Sender, ToControl, ToShard};
+use ringway::mesh::{self, CoreGauges, DrainStep, Receiver, Sender, ToControl, ToShard, Workers};
 use ringway::net::EngineKind;
 use ringway::observe::MetersSnapshot;
 use ringway::plan::{Names, Node, Plan};
@@ -83,6 +83,7 @@ impl Core {
                 control,
                 gauge: gauges.own(core),
                 log: None,
+                workers: Workers::start(1, 16).unwrap(),
                 seed: 7 + core as u64,
             };
             let at_start = at_start.clone();

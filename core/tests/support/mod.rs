@@ -18,6 +18,7 @@ pub mod origin;
 pub mod ports;
 pub mod process;
 pub mod smuggle;
+pub mod tokens;
 pub mod wire;
 
 use std::time::{Duration, Instant};

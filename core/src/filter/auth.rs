@@ -1,0 +1,176 @@
+//! What the filters that ask who somebody is have in common: `jwt`, `api_key`, `basic` and the others each know one kind of
+//! credentials; here is what follows from it. And `any_of`, which takes one of several kinds:
+//!
+//! ```toml
+//! filters = [{ any_of = [{ jwt = { issuer = "corp" } }, { api_key = {} }] }]
+//! ```
+//! The first kind whose credentials the request brings decides. Without any the answer is 401 with a `WWW-Authenticate` of
+//! each kind, or, with `optional = true` in all of them, the request passes as nobody's.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+use ringway_config::Fault;
+use ringway_config::snapshot::FilterConfig;
+
+use super::{Building, Filter, RequestEdit, Verdict, Waiting, api_key, basic, jwt};
+use crate::exchange::{EditValue, HeaderEdit, Identity, Refusal};
+use crate::net::Sleep;
+use crate::observe::Flag;
+
+/// Kinds of credentials that one filter takes.
+const KINDS_MAX: usize = 8;
+
+/// One kind of credentials.
+pub(super) trait Authenticator: Send + Sync {
+    fn authenticate<'p>(&'p self, request: &mut RequestEdit<'p, '_>) -> Auth<'p>;
+
+    /// `WWW-Authenticate` for who brings none (RFC 9110 section 11.6.1); empty: there is no scheme for it.
+    fn challenge(&self) -> &str;
+
+    /// Who brings none may pass.
+    fn optional(&self) -> bool;
+}
+
+/// What became of a request's credentials.
+pub(super) enum Auth<'p> {
+    Known(Rc<Identity>),
+    /// It brings none of this kind.
+    Absent,
+    /// They look like another kind's or another issuer's.
+    Foreign(Box<Denied>),
+    Denied(Box<Denied>),
+    Wait(Box<Waiting<'p>>),
+}
+
+/// A refusal, and what `WWW-Authenticate` says with it.
+pub(super) struct Denied {
+    pub(super) refusal: Refusal,
+    pub(super) challenge: Option<String>,
+}
+
+/// Takes the first kind that a request brings.
+pub(super) struct Authenticate {
+    kinds: Vec<Box<dyn Authenticator>>,
+    optional: bool,
+}
+
+/// The filter of a kind of credentials; `None`: no such kind.
+pub(super) fn build(config: &FilterConfig, building: &mut Building<'_>) -> Option<Result<Box<dyn Filter>, Fault>> {
+    let kind = kind(config, building)?;
+    Some(kind.map(|kind| Authenticate::of(vec![kind])))
+}
+
+fn kind(config: &FilterConfig, building: &mut Building<'_>) -> Option<Result<Box<dyn Authenticator>, Fault>> {
+    match config.name.as_str() {
+        "jwt" => Some(jwt::build(config, building)),
+        "api_key" => Some(api_key::build(config, building)),
+        "basic" => Some(basic::build(config, building)),
+        _ => None,
+    }
+}
+
+/// `any_of`.
+pub(super) fn build_any(config: &FilterConfig, building: &mut Building<'_>) -> Result<Box<dyn Filter>, Fault> {
+    let wrong = |why: &str| Fault::new(why).at(config.place.clone());
+    let list = config.table.as_array().ok_or_else(|| {
+        wrong("expected a list of filters").cure("write any_of = [{ jwt = { issuer = \"...\" } }, { api_key = {} }]")
+    })?;
+    if !(2..=KINDS_MAX).contains(&list.len()) {
+        return Err(wrong(&format!("has {} kinds; 2 to {KINDS_MAX} make sense", list.len())));
+    }
+    let mut kinds = Vec::with_capacity(list.len());
+    for (index, entry) in list.iter().enumerate() {
+        let place = format!("{}[{index}]", config.place);
+        let only = entry.as_table().filter(|table| table.len() == 1).and_then(|table| table.iter().next());
+        let (name, table) = only.ok_or_else(|| {
+            Fault::new("expected a table with one filter, such as { api_key = {} }").at(place.clone())
+        })?;
+        let inner = FilterConfig { name: name.clone(), table: table.clone(), place: format!("{place}.{name}") };
+        kinds.push(kind(&inner, building).unwrap_or_else(|| {
+            Err(Fault::new(format!("{name:?} does not ask who somebody is"))
+                .at(place)
+                .cure("use jwt, api_key or basic"))
+        })?);
+    }
+    Ok(Authenticate::of(kinds))
+}
+
+impl Authenticate {
+    fn of(kinds: Vec<Box<dyn Authenticator>>) -> Box<dyn Filter> {
+        let optional = kinds.iter().all(|kind| kind.optional());
+        Box::new(Authenticate { kinds, optional })
+    }
+
+    fn nobody<'p>(&'p self, request: &mut RequestEdit<'p, '_>) -> Verdict<'p> {
+        if self.optional {
+            return Verdict::Pass;
+        }
+        for challenge in self.kinds.iter().map(|kind| kind.challenge()).filter(|challenge| !challenge.is_empty()) {
+            request.answer.push(HeaderEdit::Add("www-authenticate", EditValue::Plan(challenge)));
+        }
+        Verdict::Reply(Box::new(Refusal::new(Flag::Unauthenticated, "the request brings no credentials")))
+    }
+}
+
+impl Filter for Authenticate {
+    fn on_request<'p>(&'p self, request: &mut RequestEdit<'p, '_>) -> Verdict<'p> {
+        let mut foreign = None;
+        for kind in &self.kinds {
+            match kind.authenticate(request) {
+                Auth::Known(identity) => {
+                    admit(request, identity);
+                    return Verdict::Pass;
+                }
+                Auth::Absent => {}
+                Auth::Foreign(denied) => foreign = foreign.or(Some(denied)),
+                Auth::Denied(denied) => return denied.verdict(request),
+                Auth::Wait(waiting) => return Verdict::Wait(waiting),
+            }
+        }
+        match foreign {
+            Some(denied) => denied.verdict(request),
+            None => self.nobody(request),
+        }
+    }
+
+    fn authenticates(&self) -> bool {
+        !self.optional
+    }
+}
+
+/// Goes on as somebody. What another filter has found out before stays true: it ends when the first of both ends.
+pub(super) fn admit(request: &mut RequestEdit<'_, '_>, identity: Rc<Identity>) {
+    let before = request.identity.as_ref().and_then(|before| before.expires_unix_s);
+    let earlier = before.filter(|before| identity.expires_unix_s.is_none_or(|expires| *before < expires));
+    *request.identity = Some(match earlier {
+        None => identity,
+        Some(expires) => Rc::new(Identity { expires_unix_s: Some(expires), ..(*identity).clone() }),
+    });
+}
+
+/// What the work came to; `None`: not within the time.
+pub(super) async fn in_time<T>(work: impl Future<Output = T>, time: Sleep) -> Option<T> {
+    let (mut work, mut time) = (pin!(work), pin!(time));
+    poll_fn(|cx| match (work.as_mut().poll(cx), time.as_mut().poll(cx)) {
+        (Poll::Ready(result), _) => Poll::Ready(Some(result)),
+        (Poll::Pending, Poll::Ready(())) => Poll::Ready(None),
+        (Poll::Pending, Poll::Pending) => Poll::Pending,
+    })
+    .await
+}
+
+impl Denied {
+    pub(super) fn new(refusal: Refusal, challenge: Option<String>) -> Box<Denied> {
+        Box::new(Denied { refusal, challenge })
+    }
+
+    pub(super) fn verdict<'p>(self, request: &mut RequestEdit<'p, '_>) -> Verdict<'p> {
+        if let Some(challenge) = self.challenge {
+            request.answer.push(HeaderEdit::Add("www-authenticate", challenge.into()));
+        }
+        Verdict::Reply(Box::new(self.refusal))
+    }
+}

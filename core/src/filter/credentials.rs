@@ -1,0 +1,257 @@
+//! Where a request carries a credential, and how it is taken out before others see it. Judges none.
+
+use std::borrow::Cow;
+
+use ringway_config::Fault;
+use ringway_config::http::HeaderName;
+use ringway_config::snapshot::FilterConfig;
+use ringway_proto::{Known, cookies, named};
+use serde::Deserialize;
+
+use super::{Building, RequestEdit};
+use crate::exchange::HeaderEdit;
+
+/// The keys that say where a credential is; the filters that look for one share them.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Places {
+    pub(super) header: Option<HeaderName>,
+    pub(super) cookie: Option<String>,
+    pub(super) query: Option<String>,
+}
+
+/// Where to look, in one request: at each place, for a credential in at most one of them.
+#[derive(Debug)]
+pub(super) struct Sources {
+    /// Lower case, and the scheme that must stand before the credential (RFC 9110 section 11.4).
+    header: Option<(String, Option<&'static str>)>,
+    cookie: Option<String>,
+    query: Option<String>,
+    /// The origin sees it, if it came in a header.
+    forward: bool,
+}
+
+/// What was found.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Found<'r> {
+    Nothing,
+    One(Cow<'r, [u8]>),
+    /// At several places, or twice at one: whom to believe is not for us to choose.
+    Several,
+}
+
+impl Sources {
+    /// `default`: the header and the scheme to look for if nothing is said.
+    pub(super) fn build(
+        places: Places,
+        default: (&str, Option<&'static str>),
+        forward: bool,
+        config: &FilterConfig,
+        building: &mut Building<'_>,
+    ) -> Result<Sources, Fault> {
+        let Places { header, cookie, query } = places;
+        let wrong = |key: &str, text: &str| {
+            Fault::new(format!("{text:?} cannot be a name")).at(format!("{}.{key}", config.place))
+        };
+        let plain =
+            |text: &String| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+        if let Some(name) = cookie.as_ref().filter(|name| !plain(name)) {
+            return Err(wrong("cookie", name).cure("use letters, digits, dashes, dots and underscores"));
+        }
+        if let Some(name) = query.as_ref().filter(|name| !plain(name)) {
+            return Err(wrong("query", name).cure("use letters, digits, dashes, dots and underscores"));
+        }
+        let scheme_of = |name: &str| if name == "authorization" { default.1.or(Some("Bearer")) } else { None };
+        let header = match (header, &cookie, &query) {
+            (Some(name), _, _) => Some((name.as_str().to_owned(), scheme_of(name.as_str()))),
+            (None, None, None) => Some((default.0.to_owned(), default.1)),
+            (None, _, _) => None,
+        };
+        if let Some((name, _)) = &header {
+            building.secret_headers.insert(name.clone());
+        }
+        if let Some(name) = &query {
+            building.secret_queries.insert(name.clone());
+        }
+        Ok(Sources { header, cookie, query, forward })
+    }
+
+    #[inline]
+    pub(super) fn find<'r>(&'r self, request: &RequestEdit<'_, 'r>) -> Found<'r> {
+        let mut found = Found::Nothing;
+        if let Some((name, scheme)) = &self.header {
+            for value in header_values(request, name) {
+                match scheme {
+                    None => found.add(Cow::Borrowed(value)),
+                    Some(scheme) => match after_scheme(value, scheme) {
+                        Some(credential) => found.add(Cow::Borrowed(credential)),
+                        None => continue,
+                    },
+                }
+            }
+            // Two fields of which only one has our scheme: an origin might take the other.
+            if name == "authorization" && header_values(request, name).nth(1).is_some() {
+                return Found::Several;
+            }
+        }
+        if let Some(name) = &self.cookie {
+            let fields = request.request.fields.iter().filter(|field| field.known == Known::Cookie && !field.twin);
+            let all = fields.flat_map(|field| cookies(field.value.of(request.bytes)));
+            all.filter(|(have, _)| *have == name.as_bytes()).for_each(|(_, value)| found.add(Cow::Borrowed(value)));
+        }
+        if let (Some(name), Some(query)) = (&self.query, request.query) {
+            let pieces = query.split(|byte| *byte == b'&').filter(|piece| names(piece, name));
+            pieces.for_each(|piece| found.add(decoded(value_of(piece))));
+        }
+        found
+    }
+
+    /// Takes the credential out of what the origin sees; one in a header may stay.
+    pub(super) fn strip<'p>(&'p self, request: &mut RequestEdit<'p, '_>) {
+        if let Some((name, _)) = &self.header
+            && !self.forward
+            && header_values(request, name).next().is_some()
+        {
+            request.headers.push(HeaderEdit::Remove(name));
+        }
+        if let Some(name) = &self.cookie {
+            strip_cookie(request, name);
+        }
+        if let (Some(name), Some(query)) = (&self.query, request.current_query())
+            && query.split(|byte| *byte == b'&').any(|piece| names(piece, name))
+        {
+            let mut kept = Vec::with_capacity(query.len());
+            without_param(&mut kept, query, |piece| names(piece, name));
+            // It is shorter than what was there: it fits.
+            let _ = request.rewritten.set_query(kept);
+        }
+    }
+}
+
+impl<'r> Found<'r> {
+    fn add(&mut self, credential: Cow<'r, [u8]>) {
+        *self = match self {
+            Found::Nothing => Found::One(credential),
+            _ => Found::Several,
+        };
+    }
+}
+
+fn header_values<'r>(request: &RequestEdit<'_, 'r>, name: &'r str) -> impl Iterator<Item = &'r [u8]> {
+    let (fields, bytes) = (&request.request.fields, request.bytes);
+    named(fields, bytes, name).filter(|field| !field.twin && !field.nominated).map(|field| field.value.of(bytes))
+}
+
+/// What stands behind the scheme, which is written in any case.
+fn after_scheme<'v>(value: &'v [u8], scheme: &str) -> Option<&'v [u8]> {
+    let (have, rest) = value.split_at_checked(scheme.len())?;
+    if !have.eq_ignore_ascii_case(scheme.as_bytes()) || rest.first() != Some(&b' ') {
+        return None;
+    }
+    Some(rest.trim_ascii())
+}
+
+/// True if this piece of a query is the parameter `name`, however it is encoded.
+fn names(piece: &[u8], name: &str) -> bool {
+    let key = piece.split(|byte| *byte == b'=').next().unwrap_or_default();
+    key == name.as_bytes() || (key.contains(&b'%') && *decoded(key) == *name.as_bytes())
+}
+
+fn value_of(piece: &[u8]) -> &[u8] {
+    piece.iter().position(|byte| *byte == b'=').map_or(&[], |at| &piece[at + 1..])
+}
+
+/// Without percent-encoding; what is no encoding stays as it is.
+fn decoded(text: &[u8]) -> Cow<'_, [u8]> {
+    if !text.contains(&b'%') {
+        return Cow::Borrowed(text);
+    }
+    let digit = |byte: Option<&u8>| byte.and_then(|byte| char::from(*byte).to_digit(16));
+    let mut out = Vec::with_capacity(text.len());
+    let mut at = 0;
+    while at < text.len() {
+        match (text[at], digit(text.get(at + 1)), digit(text.get(at + 2))) {
+            (b'%', Some(high), Some(low)) => {
+                out.push((high << 4 | low) as u8);
+                at += 3;
+            }
+            (byte, _, _) => {
+                out.push(byte);
+                at += 1;
+            }
+        }
+    }
+    Cow::Owned(out)
+}
+
+/// Writes the pieces of a query that are not to be left out.
+pub fn without_param(out: &mut Vec<u8>, query: &[u8], leave_out: impl Fn(&[u8]) -> bool) {
+    for piece in query.split(|byte| *byte == b'&').filter(|piece| !leave_out(piece)) {
+        if !out.is_empty() {
+            out.push(b'&');
+        }
+        out.extend_from_slice(piece);
+    }
+}
+
+/// A query as it may be shown: without the parameters that carry credentials.
+pub fn shown_query<'q>(query: &'q [u8], secrets: &[String]) -> Cow<'q, [u8]> {
+    let is_secret = |piece: &[u8]| secrets.iter().any(|name| names(piece, name));
+    if !query.split(|byte| *byte == b'&').any(is_secret) {
+        return Cow::Borrowed(query);
+    }
+    let mut shown = Vec::with_capacity(query.len());
+    without_param(&mut shown, query, is_secret);
+    Cow::Owned(shown)
+}
+
+/// The other cookies go on in one field; none is left: no field.
+fn strip_cookie<'p>(request: &mut RequestEdit<'p, '_>, name: &str) {
+    let fields = request.request.fields.iter().filter(|field| field.known == Known::Cookie && !field.twin);
+    let mut kept = String::new();
+    let mut is_there = false;
+    for part in fields.flat_map(|field| field.value.of(request.bytes).split(|byte| *byte == b';')) {
+        let part = part.trim_ascii();
+        let key = part.split(|byte| *byte == b'=').next().unwrap_or_default().trim_ascii();
+        if key == name.as_bytes() {
+            is_there = true;
+        } else if let Ok(text) = str::from_utf8(part)
+            && !text.is_empty()
+        {
+            if !kept.is_empty() {
+                kept.push_str("; ");
+            }
+            kept.push_str(text);
+        }
+    }
+    match (is_there, kept.is_empty()) {
+        (false, _) => {}
+        (true, true) => request.headers.push(HeaderEdit::Remove("cookie")),
+        (true, false) => request.headers.push(HeaderEdit::Set("cookie", kept.into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scheme_is_read_in_any_case_and_never_guessed() {
+        assert_eq!(after_scheme(b"Bearer abc", "Bearer"), Some(&b"abc"[..]));
+        assert_eq!(after_scheme(b"bEARER   abc ", "Bearer"), Some(&b"abc"[..]));
+        for other in ["Bearer", "Bearerabc", "Basic abc", "", "Bear"] {
+            assert_eq!(after_scheme(other.as_bytes(), "Bearer"), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_credential_is_not_shown_however_its_parameter_is_encoded() {
+        let secrets = ["access_token".to_owned()];
+        let shown = |query: &str| String::from_utf8(shown_query(query.as_bytes(), &secrets).into_owned()).unwrap();
+        assert_eq!(shown("a=1&access_token=x&b=2"), "a=1&b=2");
+        assert_eq!(shown("access%5Ftoken=x"), "");
+        assert_eq!(shown("%61ccess_token=x&c"), "c");
+        assert_eq!(shown("a=access_token"), "a=access_token");
+        assert_eq!(decoded(b"%41%zz%4"), Cow::<[u8]>::Owned(b"A%zz%4".to_vec()));
+    }
+}

@@ -1,0 +1,364 @@
+//! `jwt`: who asks, as a JSON Web Token of a configured issuer says.
+//!
+//! ```toml
+//! filters = [{ jwt = { issuer = "corp" } }]
+//! filters = [{ jwt = { issuers = ["corp", "partner"], cookie = "session", claims = { tenant = ["a", "b"] } } }]
+//! ```
+//! The token is taken from `Authorization: Bearer`, or from `header`, `cookie` or `query`; at more than one place it is
+//! refused. Tokens in a cookie or in the query are taken out before the request is forwarded or logged, the one in a header
+//! with `forward = false`. Of several issuers the one that the token names verifies it, with its own keys alone.
+//!
+//! A signature is verified once on each core, and again when the issuer's keys or its configuration change; dates,
+//! audiences and claims are judged on every request. A token whose key is not known makes the keys be fetched, and waits
+//! for them. Before an unknown token is verified its address is looked up: after `failures.max` bad tokens within
+//! `failures.window` it gets 429 for the rest of that time. Each core counts for itself.
+//!
+//! An answer without a known end and a tunnel end when the token does, unless `ends_with_token = false`. Refusals are 401
+//! with `WWW-Authenticate` (RFC 6750 section 3); 503 if the issuer has no keys: nobody passes meanwhile.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ringway_config::Fault;
+use ringway_config::http::HeaderName;
+use ringway_config::snapshot::FilterConfig;
+use ringway_config::units::DurationText;
+use serde::Deserialize;
+
+use super::auth::{self, Auth, Authenticator, Denied};
+use super::credentials::{Found, Places, Sources};
+use super::{Building, RequestEdit, Then, Verdict, Waiting};
+use crate::exchange::{HeaderEdit, Refusal, claim, texts};
+use crate::identity::{IssuerPlan, Recalled, Refused, Spared, Token, Verified};
+use crate::net::Net;
+use crate::observe::Flag;
+
+/// Issuers of one filter.
+const ISSUERS_MAX: usize = 32;
+/// How often a request that waits for keys looks whether they are there.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// Requests of one core that wait for keys; more are refused at once.
+const WAITING_MAX: u32 = 1024;
+/// How long a token is known to be bad.
+const BAD_TIME: Duration = Duration::from_secs(60);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Table {
+    issuer: Option<String>,
+    #[serde(default)]
+    issuers: Vec<String>,
+    header: Option<HeaderName>,
+    cookie: Option<String>,
+    query: Option<String>,
+    #[serde(default = "yes")]
+    forward: bool,
+    #[serde(default)]
+    optional: bool,
+    audiences: Option<Vec<String>>,
+    #[serde(default)]
+    claims: BTreeMap<String, OneOrMore>,
+    #[serde(default = "realm")]
+    realm: String,
+    #[serde(default)]
+    failures: Failures,
+    #[serde(default = "yes")]
+    ends_with_token: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum OneOrMore {
+    One(String),
+    More(Vec<String>),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Failures {
+    max: u32,
+    window: DurationText,
+}
+
+impl Default for Failures {
+    fn default() -> Failures {
+        Failures { max: 100, window: DurationText(Duration::from_secs(60)) }
+    }
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn realm() -> String {
+    "ringway".to_owned()
+}
+
+struct Jwt {
+    issuers: Vec<Taken>,
+    sources: Sources,
+    optional: bool,
+    /// Path of a claim, and the values of which it must have one.
+    claims: Vec<(String, Vec<String>)>,
+    spared: Spared,
+    challenge: String,
+    realm: String,
+    ends_with_token: bool,
+}
+
+/// An issuer whose tokens are taken here.
+struct Taken {
+    plan: Arc<IssuerPlan>,
+    audiences: Vec<String>,
+}
+
+pub(super) fn build(config: &FilterConfig, building: &mut Building<'_>) -> Result<Box<dyn Authenticator>, Fault> {
+    let table: Table = ringway_config::filter::table(config)?;
+    let wrong = |key: &str, why: String| Fault::new(why).at(format!("{}.{key}", config.place));
+    let names: Vec<&String> = table.issuer.iter().chain(&table.issuers).collect();
+    if names.is_empty() || names.len() > ISSUERS_MAX {
+        let fault = Fault::new("names no issuer").at(config.place.clone());
+        return Err(fault.cure("add issuer = \"NAME\", and a table [issuers.NAME]"));
+    }
+    let key = if table.issuer.is_some() { "issuer" } else { "issuers" };
+    let mut issuers: Vec<Taken> = Vec::with_capacity(names.len());
+    for name in names {
+        let plan = building.issuer(name).map_err(|fault| fault.at(format!("{}.{key}", config.place)))?;
+        if issuers.iter().any(|known| known.plan.config.issuer == plan.config.issuer) {
+            let cure = "a token says which of them it is of by its `iss`: give each another, or use two filters";
+            return Err(wrong(key, format!("{name:?} has the `iss` of another one here")).cure(cure));
+        }
+        let audiences = table.audiences.clone().unwrap_or_else(|| plan.config.audiences.clone());
+        issuers.push(Taken { plan, audiences });
+    }
+    if table.realm.bytes().any(|byte| !matches!(byte, b' '..=b'~') || byte == b'"' || byte == b'\\') {
+        return Err(wrong("realm", "has characters that cannot stand in quotes".to_owned()));
+    }
+    let places = Places { header: table.header, cookie: table.cookie, query: table.query };
+    let sources = Sources::build(places, ("authorization", Some("Bearer")), table.forward, config, building)?;
+    let values = |values| match values {
+        OneOrMore::One(value) => vec![value],
+        OneOrMore::More(values) => values,
+    };
+    Ok(Box::new(Jwt {
+        issuers,
+        sources,
+        optional: table.optional,
+        claims: table.claims.into_iter().map(|(path, value)| (path, values(value))).collect(),
+        spared: Spared { failures_max: table.failures.max.max(1), window: table.failures.window.0 },
+        challenge: format!("Bearer realm=\"{}\"", table.realm),
+        realm: table.realm,
+        ends_with_token: table.ends_with_token,
+    }))
+}
+
+impl Authenticator for Jwt {
+    fn authenticate<'p>(&'p self, request: &mut RequestEdit<'p, '_>) -> Auth<'p> {
+        let found = self.sources.find(request);
+        let auth = match &found {
+            Found::Nothing => return Auth::Absent,
+            Found::Several => self.denied(Refused::Malformed, "several_credentials"),
+            Found::One(token) => self.examine(request, token, true),
+        };
+        self.sources.strip(request);
+        auth
+    }
+
+    fn challenge(&self) -> &str {
+        &self.challenge
+    }
+
+    fn optional(&self) -> bool {
+        self.optional
+    }
+}
+
+impl Jwt {
+    /// `waits`: an unknown key may still become known.
+    fn examine<'p>(&'p self, request: &mut RequestEdit<'p, '_>, text: &[u8], waits: bool) -> Auth<'p> {
+        let now_ms = request.net.now_ms();
+        for taken in &self.issuers {
+            match request.state.tokens.recall(text, &taken.plan, now_ms) {
+                Recalled::Good(verified) => return self.judge(request, taken, &verified),
+                Recalled::Bad(refused) => {
+                    request.state.tokens.note_failure(request.fields.client_ip(), self.spared, now_ms);
+                    return self.refuse(request, taken, refused);
+                }
+                Recalled::Nothing => {}
+            }
+        }
+        let address = request.fields.client_ip();
+        if let Some(wait) = request.state.tokens.wait_of(address, self.spared, now_ms) {
+            let refusal = Refusal::new(Flag::RateLimited, "too many bad tokens from this address");
+            let retry_after_s = Some(wait.as_secs().max(1) as u32);
+            return Auth::Denied(Denied::new(Refusal { retry_after_s, ..refusal }, None));
+        }
+        self.verify(request, text, address, waits)
+    }
+
+    /// A token that nobody knows here.
+    fn verify<'p>(&'p self, request: &mut RequestEdit<'p, '_>, text: &[u8], from: IpAddr, waits: bool) -> Auth<'p> {
+        let (tokens, now_ms) = (&request.state.tokens, request.net.now_ms());
+        let token = match Token::parse(text) {
+            Ok(token) => token,
+            Err(refused) => {
+                tokens.note_failure(from, self.spared, now_ms);
+                return self.foreign(refused);
+            }
+        };
+        let Some(taken) = self.issuer_of(&token) else {
+            tokens.note_failure(from, self.spared, now_ms);
+            return self.foreign(Refused::Issuer);
+        };
+        let issuer = &taken.plan;
+        if !issuer.has_keys() {
+            return match waits && issuer.may_fetch(request.net.node_ms()) {
+                true => self.wait_for_keys(request, taken, text),
+                false => no_keys(),
+            };
+        }
+        match issuer.verify(&token) {
+            Ok(()) => {
+                let verified = Rc::new(Verified::new(token.claims, &issuer.config));
+                tokens.keep_good(text, issuer, verified.clone());
+                self.judge(request, taken, &verified)
+            }
+            Err(Refused::UnknownKey) if waits && issuer.may_fetch(request.net.node_ms()) => {
+                self.wait_for_keys(request, taken, text)
+            }
+            Err(refused) => {
+                let time = if refused == Refused::UnknownKey { issuer.config.source.refetch_min } else { BAD_TIME };
+                tokens.keep_bad(text, issuer, refused, now_ms, time);
+                tokens.note_failure(from, self.spared, now_ms);
+                self.refuse(request, taken, refused)
+            }
+        }
+    }
+
+    /// The configured issuer that a token says it is of. One without `iss` is of the only one that does without.
+    fn issuer_of(&self, token: &Token<'_>) -> Option<&Taken> {
+        let claimed = token.claimed_issuer();
+        let named =
+            self.issuers.iter().find(|taken| claimed.is_some() && taken.plan.config.issuer.as_deref() == claimed);
+        named.or_else(|| {
+            let without = |taken: &&Taken| taken.plan.config.issuer.is_none() || claimed.is_none();
+            match &self.issuers[..] {
+                [only] => Some(only).filter(without),
+                several => several.iter().find(|taken| taken.plan.config.issuer.is_none()),
+            }
+        })
+    }
+
+    /// What is judged on each request.
+    #[inline]
+    fn judge<'p>(&'p self, request: &mut RequestEdit<'p, '_>, taken: &'p Taken, verified: &Rc<Verified>) -> Auth<'p> {
+        let issuer = &taken.plan;
+        if let Err(refused) = verified.judge(&issuer.config, &taken.audiences, (request.unix_s)()) {
+            return self.refuse(request, taken, refused);
+        }
+        let identity = &verified.identity;
+        for (path, wanted) in &self.claims {
+            let have = claim(&identity.claims, path).map(texts).unwrap_or_default();
+            if !have.iter().any(|value| wanted.contains(value)) {
+                return self.refuse(request, taken, Refused::ClaimValue);
+            }
+        }
+        for ((name, _), value) in std::iter::zip(&issuer.config.headers, &identity.fields) {
+            if let Some(value) = value {
+                request.headers.push(HeaderEdit::Set(name, value.clone().into()));
+            }
+        }
+        issuer.node.count(request.state.core, Ok(()));
+        if self.ends_with_token
+            && let Some(expires) = identity.expires_unix_s
+        {
+            let end = expires.saturating_add(issuer.config.leeway.as_secs());
+            *request.ends_unix_s = Some(request.ends_unix_s.map_or(end, |other| other.min(end)));
+        }
+        Auth::Known(identity.clone())
+    }
+
+    fn refuse<'p>(&self, request: &RequestEdit<'p, '_>, taken: &Taken, refused: Refused) -> Auth<'p> {
+        taken.plan.node.count(request.state.core, Err(refused));
+        self.denied(refused, refused.label())
+    }
+
+    fn denied<'p>(&self, refused: Refused, code: &'static str) -> Auth<'p> {
+        Auth::Denied(self.denial(refused, code))
+    }
+
+    fn foreign<'p>(&self, refused: Refused) -> Auth<'p> {
+        Auth::Foreign(self.denial(refused, refused.label()))
+    }
+
+    /// RFC 6750 section 3.1.
+    fn denial(&self, refused: Refused, code: &'static str) -> Box<Denied> {
+        let refusal = Refusal { code: "invalid_token", ..Refusal::new(Flag::Unauthenticated, refused.text()) };
+        let challenge = match code {
+            "several_credentials" => format!(
+                "Bearer realm=\"{}\", error=\"invalid_request\", error_description=\"several credentials\"",
+                self.realm
+            ),
+            _ => format!("Bearer realm=\"{}\", error=\"invalid_token\", error_description=\"{refused}\"", self.realm),
+        };
+        Denied::new(refusal, Some(challenge))
+    }
+
+    /// Asks for the keys and goes on once there are others, or none have come in time.
+    fn wait_for_keys<'p>(&'p self, request: &mut RequestEdit<'p, '_>, taken: &'p Taken, text: &[u8]) -> Auth<'p> {
+        let issuer = &taken.plan;
+        let waiting = request.state.waiting.clone();
+        if waiting.get() >= WAITING_MAX {
+            return no_keys();
+        }
+        waiting.set(waiting.get() + 1);
+        let guard = WaitGuard(waiting);
+        issuer.node.wanted.ring();
+        let (net, text) = (request.net.clone(), text.to_vec());
+        let until = async move {
+            keys_after(&net, issuer, issuer.node.keys.version()).await;
+            drop(guard);
+            let then: Then<'p> = Box::new(move |request| match self.examine(request, &text, false) {
+                Auth::Known(identity) => {
+                    auth::admit(request, identity);
+                    Verdict::Pass
+                }
+                Auth::Denied(denied) | Auth::Foreign(denied) => denied.verdict(request),
+                Auth::Wait(waiting) => Verdict::Wait(waiting),
+                Auth::Absent => Verdict::Pass,
+            });
+            then
+        };
+        Auth::Wait(Box::new(Waiting { until: Box::pin(until), shown: None }))
+    }
+}
+
+/// Counts a request that waits.
+struct WaitGuard(Rc<std::cell::Cell<u32>>);
+
+impl Drop for WaitGuard {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+/// Waits until there are other keys, it is known that there are none, or the time for fetching them is over.
+async fn keys_after(net: &Rc<Net>, issuer: &IssuerPlan, version: u64) {
+    let fetches = issuer.node.fetches.get();
+    let end_ms = net.now_ms() + issuer.config.source.timeout.as_millis() as u64;
+    while net.now_ms() < end_ms {
+        // A fetch that was under way already may have begun before the key was there: one more is waited for.
+        if issuer.node.keys.version() != version || issuer.node.fetches.get() > fetches {
+            return;
+        }
+        net.sleep(LOOK_EVERY).await;
+    }
+}
+
+fn no_keys<'p>() -> Auth<'p> {
+    let refusal = Refusal::new(Flag::AuthUnavailable, "the issuer has no keys to verify tokens with");
+    Auth::Denied(Denied::new(Refusal { retry_after_s: Some(1), ..refusal }, None))
+}

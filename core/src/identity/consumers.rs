@@ -1,0 +1,93 @@
+//! The consumers that a configuration knows, by what they identify themselves with. Verifies no password.
+
+use std::collections::HashMap;
+
+use ringway_config::Fault;
+use ringway_config::snapshot::{self, ApiKey, PasswordHash, Snapshot};
+
+use super::issuer::read_secret;
+use super::keys::fingerprint;
+
+/// One consumer.
+#[derive(Debug, Default)]
+pub struct Consumer {
+    pub name: String,
+    pub groups: Vec<String>,
+    pub password: Option<PasswordHash>,
+}
+
+/// All of a configuration.
+#[derive(Debug, Default)]
+pub struct Consumers {
+    all: Vec<Consumer>,
+    by_name: HashMap<String, usize>,
+    /// By SHA-256 of the key: the keys themselves are not kept, and looking one up says nothing of another.
+    by_api_key: HashMap<[u8; 32], usize>,
+    /// By key id: the secret and whose it is.
+    by_hmac_key: HashMap<String, (Vec<u8>, usize)>,
+}
+
+impl Consumers {
+    /// What cannot be read is noted in `unbuilt`: that credential lets nobody in.
+    pub fn build(snapshot: &Snapshot, unbuilt: &mut Vec<Fault>) -> Consumers {
+        let mut consumers = Consumers::default();
+        for config in &snapshot.consumers {
+            consumers.add(config, unbuilt);
+        }
+        consumers
+    }
+
+    fn add(&mut self, config: &snapshot::Consumer, unbuilt: &mut Vec<Fault>) {
+        let snapshot::Consumer { name, api_keys, password, hmac_keys, groups } = config;
+        let number = self.all.len();
+        let place = |key: &str| format!("consumers.{name}.{key}");
+        for (index, key) in api_keys.iter().enumerate() {
+            let digest = match key {
+                ApiKey::Sha256(digest) => Ok(*digest),
+                ApiKey::Secret(secret) => read_secret(secret).map(|key| fingerprint(&key)),
+            };
+            let taken = digest.and_then(|digest| match self.by_api_key.insert(digest, number) {
+                Some(other) if other != number => {
+                    self.by_api_key.remove(&digest);
+                    Err(format!("{:?} has the same key", self.all[other].name))
+                }
+                _ => Ok(()),
+            });
+            if let Err(why) = taken {
+                unbuilt.push(Fault::new(why).at(place(&format!("api_keys[{index}]"))));
+            }
+        }
+        for (id, secret) in hmac_keys {
+            match read_secret(secret) {
+                Ok(secret) => {
+                    self.by_hmac_key.insert(id.clone(), (secret, number));
+                }
+                Err(why) => unbuilt.push(Fault::new(why).at(place("hmac_keys"))),
+            }
+        }
+        self.by_name.insert(name.clone(), number);
+        self.all.push(Consumer { name: name.clone(), groups: groups.clone(), password: password.clone() });
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    pub fn named(&self, name: &str) -> Option<&Consumer> {
+        self.by_name.get(name).map(|number| &self.all[*number])
+    }
+
+    pub fn of_api_key(&self, key: &[u8]) -> Option<&Consumer> {
+        self.by_api_key.get(&fingerprint(key)).map(|number| &self.all[*number])
+    }
+
+    /// The password's hash of some consumer.
+    pub fn some_password(&self) -> Option<&PasswordHash> {
+        self.all.iter().find_map(|consumer| consumer.password.as_ref())
+    }
+
+    /// The secret of a key id, and whose it is.
+    pub fn of_hmac_key(&self, id: &str) -> Option<(&[u8], &Consumer)> {
+        self.by_hmac_key.get(id).map(|(secret, number)| (&secret[..], &self.all[*number]))
+    }
+}

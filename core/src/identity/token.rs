@@ -1,0 +1,304 @@
+//! A JSON Web Token in compact form (RFC 7515, RFC 7519, with the advice of RFC 8725): taken apart strictly, its claims
+//! judged against what is asked. Whether its signature is good is `keys`' to say.
+
+use std::fmt;
+use std::rc::Rc;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ringway_config::snapshot::{Algorithm, Issuer, Required};
+use serde_json::{Map, Value};
+
+use super::json;
+use super::keys::KID_BYTES_MAX;
+use crate::exchange::{Identity, claim, texts};
+
+/// Longer ones do not fit most heads anyway, and each costs a hash over all of it.
+pub const TOKEN_BYTES_MAX: usize = 16 * 1024;
+/// Of `aud`, of roles: members that count.
+const MEMBERS_MAX: usize = 256;
+
+/// A token as it says it is. Nothing of it is to be believed yet.
+#[derive(Debug)]
+pub struct Token<'t> {
+    /// What it names; only chooses among the algorithms that are allowed.
+    pub algorithm: Algorithm,
+    pub kid: Option<String>,
+    /// What was signed.
+    pub message: &'t [u8],
+    pub signature: Vec<u8>,
+    pub claims: Map<String, Value>,
+}
+
+/// A token that its issuer has signed, and what of it is judged anew for each request.
+pub struct Verified {
+    pub identity: Rc<Identity>,
+    issuer: Option<Box<str>>,
+    audiences: Vec<Box<str>>,
+    not_before_unix_s: Option<i64>,
+    expires_unix_s: Option<i64>,
+    /// A registered claim is there and has the wrong type, or one that must be there is not.
+    unfit: Option<Refused>,
+}
+
+/// Why a token is not taken. The text is for the log and `error_description`; it never quotes the token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    TooLong,
+    /// Not three parts of base64url with JSON objects in them.
+    Malformed,
+    /// Extensions that must be understood (`crit`, `b64`), and are not.
+    Critical,
+    /// Its algorithm is not one that its issuer allows.
+    Algorithm,
+    /// No configured issuer is the one that it names.
+    Issuer,
+    /// Its issuer has no such key.
+    UnknownKey,
+    Signature,
+    Expired,
+    NotYet,
+    Audience,
+    /// A claim that must be there is not, or has the wrong type.
+    Claim,
+    /// A claim does not have the value that the route asks for.
+    ClaimValue,
+}
+
+impl Refused {
+    pub const ALL: [Refused; 12] = [
+        Refused::TooLong,
+        Refused::Malformed,
+        Refused::Critical,
+        Refused::Algorithm,
+        Refused::Issuer,
+        Refused::UnknownKey,
+        Refused::Signature,
+        Refused::Expired,
+        Refused::NotYet,
+        Refused::Audience,
+        Refused::Claim,
+        Refused::ClaimValue,
+    ];
+
+    /// For metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Refused::TooLong => "too_long",
+            Refused::Malformed => "malformed",
+            Refused::Critical => "critical",
+            Refused::Algorithm => "algorithm",
+            Refused::Issuer => "issuer",
+            Refused::UnknownKey => "unknown_key",
+            Refused::Signature => "signature",
+            Refused::Expired => "expired",
+            Refused::NotYet => "not_yet",
+            Refused::Audience => "audience",
+            Refused::Claim => "claim",
+            Refused::ClaimValue => "claim_value",
+        }
+    }
+
+    pub fn text(self) -> &'static str {
+        match self {
+            Refused::TooLong => "the token is too long",
+            Refused::Malformed => "the token is malformed",
+            Refused::Critical => "the token has extensions that are not understood",
+            Refused::Algorithm => "the token's algorithm is not allowed",
+            Refused::Issuer => "the token's issuer is not known",
+            Refused::UnknownKey => "the token's key is not known",
+            Refused::Signature => "the token's signature is wrong",
+            Refused::Expired => "the token has expired",
+            Refused::NotYet => "the token is not valid yet",
+            Refused::Audience => "the token is for somebody else",
+            Refused::Claim => "the token lacks a claim",
+            Refused::ClaimValue => "a claim of the token does not have the value that is asked for",
+        }
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text())
+    }
+}
+
+impl<'t> Token<'t> {
+    /// Takes a token apart. `jku`, `jwk`, `x5u` and `x5c` are never looked at: keys come from the configuration.
+    ///
+    /// # Errors
+    /// [`Refused::TooLong`], [`Refused::Malformed`], [`Refused::Critical`], [`Refused::Algorithm`] for one that we do not
+    /// know at all: `none` is not one.
+    pub fn parse(text: &'t [u8]) -> Result<Token<'t>, Refused> {
+        if text.len() > TOKEN_BYTES_MAX {
+            return Err(Refused::TooLong);
+        }
+        let mut parts = text.split(|byte| *byte == b'.');
+        let (Some(header), Some(claims), Some(signature), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(Refused::Malformed);
+        };
+        let message = &text[..header.len() + 1 + claims.len()];
+        let decoded = |part: &[u8]| URL_SAFE_NO_PAD.decode(part).map_err(|_| Refused::Malformed);
+        let header = json::object(&decoded(header)?).ok_or(Refused::Malformed)?;
+        // RFC 7515 section 4.1.11: what is critical and not understood makes the token invalid; we understand none.
+        // RFC 7797: `b64` changes what is signed.
+        if header.contains_key("crit") || header.get("b64").is_some_and(|b64| *b64 != Value::Bool(true)) {
+            return Err(Refused::Critical);
+        }
+        let algorithm = header.get("alg").and_then(Value::as_str).ok_or(Refused::Malformed)?;
+        let kid = match header.get("kid") {
+            None => None,
+            Some(Value::String(kid)) if kid.len() <= KID_BYTES_MAX => Some(kid.clone()),
+            Some(_) => return Err(Refused::Malformed),
+        };
+        Ok(Token {
+            algorithm: Algorithm::named(algorithm).ok_or(Refused::Algorithm)?,
+            kid,
+            message,
+            signature: decoded(signature)?,
+            claims: json::object(&decoded(claims)?).ok_or(Refused::Malformed)?,
+        })
+    }
+
+    /// The claim `iss`, which nobody has verified.
+    pub fn claimed_issuer(&self) -> Option<&str> {
+        self.claims.get("iss").and_then(Value::as_str)
+    }
+}
+
+impl Verified {
+    /// Of claims that `issuer` has signed.
+    pub fn new(claims: Map<String, Value>, issuer: &Issuer) -> Verified {
+        let mut unfit = None;
+        let date = |name: &str, unfit: &mut Option<Refused>| match claims.get(name).map(numeric_date) {
+            None => None,
+            Some(Some(date)) => Some(date),
+            Some(None) => {
+                *unfit = Some(Refused::Claim);
+                None
+            }
+        };
+        let expires_unix_s = date("exp", &mut unfit);
+        let not_before_unix_s = date("nbf", &mut unfit);
+        let audiences = match claims.get("aud") {
+            None => Some(Vec::new()),
+            Some(Value::String(one)) => Some(vec![one.as_str().into()]),
+            Some(Value::Array(list)) if list.len() <= MEMBERS_MAX => {
+                list.iter().map(|member| member.as_str().map(Into::into)).collect()
+            }
+            Some(_) => None,
+        };
+        let named_issuer = match claims.get("iss") {
+            None => None,
+            Some(Value::String(text)) => Some(text.as_str().into()),
+            Some(_) => {
+                unfit = Some(Refused::Claim);
+                None
+            }
+        };
+        let lacks = |claim| !issuer.may_lack.contains(&claim);
+        let missing = (lacks(Required::Exp) && expires_unix_s.is_none())
+            || (lacks(Required::Iss) && named_issuer.is_none())
+            || (lacks(Required::Aud) && audiences.as_ref().is_none_or(Vec::is_empty))
+            || issuer.require.iter().any(|path| claim(&claims, path).is_none_or(Value::is_null));
+        if missing || audiences.is_none() {
+            unfit = Some(Refused::Claim);
+        }
+        Verified {
+            issuer: named_issuer,
+            audiences: audiences.unwrap_or_default(),
+            not_before_unix_s,
+            expires_unix_s,
+            unfit,
+            identity: Rc::new(identity(claims, issuer, expires_unix_s)),
+        }
+    }
+
+    /// Judges the claims at this moment, for a route that takes these audiences; none: any.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    #[inline]
+    pub fn judge(&self, issuer: &Issuer, audiences: &[String], unix_s: u64) -> Result<(), Refused> {
+        if let Some(unfit) = self.unfit {
+            return Err(unfit);
+        }
+        if let (Some(wanted), Some(named)) = (&issuer.issuer, &self.issuer)
+            && **wanted != **named
+        {
+            return Err(Refused::Issuer);
+        }
+        let (now, leeway) = (unix_s as i64, issuer.leeway.as_secs() as i64);
+        // RFC 7519 section 4.1.4: not on or after it.
+        if self.expires_unix_s.is_some_and(|expires| now >= expires.saturating_add(leeway)) {
+            return Err(Refused::Expired);
+        }
+        if self.not_before_unix_s.is_some_and(|from| now.saturating_add(leeway) < from) {
+            return Err(Refused::NotYet);
+        }
+        let known = |audience: &str| audiences.iter().any(|wanted| wanted == audience);
+        if !audiences.is_empty() && !self.audiences.is_empty() && !self.audiences.iter().any(|audience| known(audience))
+        {
+            return Err(Refused::Audience);
+        }
+        Ok(())
+    }
+
+    /// Some bytes of memory that it holds, for a cache's budget.
+    pub fn weight(claims_bytes: usize) -> usize {
+        // Parsed JSON takes some times the space of its text.
+        512 + claims_bytes * 4
+    }
+}
+
+/// RFC 7519 section 2: seconds, perhaps with a fraction.
+fn numeric_date(value: &Value) -> Option<i64> {
+    match value.as_i64() {
+        Some(whole) => Some(whole),
+        None if value.is_u64() => Some(i64::MAX),
+        None => value.as_f64().map(|seconds| seconds as i64),
+    }
+}
+
+fn identity(claims: Map<String, Value>, issuer: &Issuer, expires: Option<i64>) -> Identity {
+    let text = |path: &str| claim(&claims, path).and_then(Value::as_str);
+    let roles = issuer.roles.iter().filter_map(|path| claim(&claims, path)).flat_map(texts);
+    // RFC 8693 section 4.2: `scope` is one text, parted by spaces.
+    let roles = roles.flat_map(|text| text.split_ascii_whitespace().map(Into::into).collect::<Vec<Box<str>>>());
+    let roles: Vec<Box<str>> = roles.take(MEMBERS_MAX).collect();
+    let field = |path: &str| claim(&claims, path).and_then(field_value).map(Into::into);
+    Identity {
+        by: "jwt",
+        subject: text("sub").unwrap_or_default().into(),
+        consumer: issuer.consumer.as_deref().and_then(text).map(Into::into),
+        roles,
+        expires_unix_s: expires.map(|expires| u64::try_from(expires).unwrap_or(0)),
+        fields: issuer.headers.iter().map(|(_, path)| field(path)).collect(),
+        claims,
+    }
+}
+
+/// A claim as a field's value; the members of a list parted by commas. What cannot stand in a field (RFC 9110 section 5.5)
+/// is percent-encoded as UTF-8, `%` too.
+fn field_value(value: &Value) -> Option<String> {
+    if value.is_object() || value.is_null() {
+        return None;
+    }
+    let text = texts(value).join(",");
+    let plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'%';
+    let mut out = String::with_capacity(text.len());
+    for (at, byte) in text.bytes().enumerate() {
+        let border = byte == b' ' && (at == 0 || at + 1 == text.len());
+        if plain(byte) && !border {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,1 @@
+//! Tokens that must be taken, and those that must not.

@@ -1,0 +1,200 @@
+//! Threads for work that would hold a core's loop up: hashes of passwords, slow signatures. A core hands work over and
+//! waits for its result as for anything else; it never waits for room.
+//!
+//! The result lies in memory that both have; the worker then rings the core through its inbox.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::{io, thread};
+
+use slab::Slab;
+
+type Job = Box<dyn FnOnce() + Send>;
+/// Tells a core that the work of this number is done.
+pub type Ring = Arc<dyn Fn(u32) + Send + Sync>;
+type Place<T> = Arc<Mutex<Option<T>>>;
+
+/// The node's workers.
+#[derive(Clone)]
+pub struct Workers {
+    jobs: SyncSender<Job>,
+}
+
+/// No worker is free and as much work as may wait is waiting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Busy;
+
+impl Workers {
+    /// # Errors
+    /// A thread cannot be started.
+    pub fn start(threads: usize, queue_max: usize) -> io::Result<Workers> {
+        let (sender, receiver) = sync_channel(queue_max);
+        let receiver = Arc::new(Mutex::new(receiver));
+        for number in 0..threads.max(1) {
+            let receiver = receiver.clone();
+            thread::Builder::new().name(format!("ringway-work-{number}")).spawn(move || work(&receiver))?;
+        }
+        Ok(Workers { jobs: sender })
+    }
+}
+
+/// Until all senders are gone. A job that panics costs its own result.
+fn work(jobs: &Mutex<Receiver<Job>>) {
+    loop {
+        let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        match job {
+            Ok(job) => drop(catch_unwind(AssertUnwindSafe(job))),
+            Err(_) => return,
+        }
+    }
+}
+
+/// One core's work under way.
+pub struct Calls {
+    workers: Workers,
+    ring: Ring,
+    waiting: RefCell<Slab<Option<Waker>>>,
+}
+
+impl Calls {
+    pub fn new(workers: Workers, ring: Ring) -> Rc<Calls> {
+        Rc::new(Calls { workers, ring, waiting: RefCell::default() })
+    }
+
+    /// Has `work` done on another thread.
+    ///
+    /// # Errors
+    /// [`Busy`]
+    pub fn run<T: Send + 'static>(self: &Rc<Self>, work: impl FnOnce() -> T + Send + 'static) -> Result<Call<T>, Busy> {
+        let place: Place<T> = Place::default();
+        let number = self.waiting.borrow_mut().insert(None) as u32;
+        let call = Call { calls: self.clone(), number, place: place.clone() };
+        let done = Done { ring: self.ring.clone(), number };
+        let job = Box::new(move || {
+            // Also if the work panics: the core sees then that there is nothing. Rung when the place has been let go.
+            let _done = done;
+            let place = place;
+            let result = work();
+            *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+            drop(place);
+        });
+        match self.workers.jobs.try_send(job) {
+            Ok(()) => Ok(call),
+            Err(_) => Err(Busy),
+        }
+    }
+
+    /// The work of this number is done.
+    pub fn rung(&self, number: u32) {
+        let waker = self.waiting.borrow_mut().get_mut(number as usize).and_then(Option::take);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+struct Done {
+    ring: Ring,
+    number: u32,
+}
+
+impl Drop for Done {
+    fn drop(&mut self) {
+        (self.ring)(self.number);
+    }
+}
+
+/// Work under way. May be dropped at any time; the work goes on then, and its result is thrown away.
+pub struct Call<T> {
+    calls: Rc<Calls>,
+    number: u32,
+    place: Place<T>,
+}
+
+impl<T> Future for Call<T> {
+    /// `None`: the work has panicked.
+    type Output = Option<T>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        if let Some(result) = self.place.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            return Poll::Ready(Some(result));
+        }
+        // The worker lets go of the place in any case before it rings.
+        if Arc::strong_count(&self.place) == 1 {
+            return Poll::Ready(None);
+        }
+        if let Some(waiting) = self.calls.waiting.borrow_mut().get_mut(self.number as usize) {
+            *waiting = Some(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+}
+
+impl<T> Drop for Call<T> {
+    fn drop(&mut self) {
+        self.calls.waiting.borrow_mut().try_remove(self.number as usize);
+    }
+}
+
+#[cfg(all(test, not(ringway_loom)))]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    fn calls(queue_max: usize) -> (Rc<Calls>, Receiver<u32>) {
+        let (sender, receiver) = channel();
+        let sender = Mutex::new(sender);
+        let ring: Ring = Arc::new(move |number| _ = sender.lock().unwrap().send(number));
+        (Calls::new(Workers::start(1, queue_max).unwrap(), ring), receiver)
+    }
+
+    fn poll<T>(call: &mut Call<T>) -> Poll<Option<T>> {
+        Pin::new(call).poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn a_result_is_there_once_the_core_is_rung() {
+        let (calls, rung) = calls(4);
+        let mut call = calls.run(|| 6 * 7).unwrap();
+        let number = rung.recv_timeout(Duration::from_secs(10)).unwrap();
+        calls.rung(number);
+        assert_eq!(poll(&mut call), Poll::Ready(Some(42)));
+        let mut panics = calls.run(|| -> u32 { panic!("as the test wants it") }).unwrap();
+        rung.recv_timeout(Duration::from_secs(10)).unwrap();
+        assert_eq!(poll(&mut panics), Poll::Ready(None), "and the worker goes on:");
+        let mut after = calls.run(|| 1).unwrap();
+        rung.recv_timeout(Duration::from_secs(10)).unwrap();
+        assert_eq!(poll(&mut after), Poll::Ready(Some(1)));
+        drop((call, panics, after));
+        assert!(calls.waiting.borrow().is_empty());
+    }
+
+    #[test]
+    fn work_that_does_not_fit_is_refused_at_once() {
+        let (calls, rung) = calls(2);
+        let (go, wait) = channel::<()>();
+        let first = calls.run(move || _ = wait.recv_timeout(Duration::from_secs(10))).unwrap();
+        let mut queued = Vec::new();
+        let refused = loop {
+            match calls.run(|| ()) {
+                Ok(call) => queued.push(call),
+                Err(busy) => break busy,
+            }
+            assert!(queued.len() <= 3, "two wait, and one may have been taken");
+        };
+        assert_eq!(refused, Busy);
+        drop(first);
+        go.send(()).unwrap();
+        for _ in 0..=queued.len() {
+            rung.recv_timeout(Duration::from_secs(10)).unwrap();
+        }
+        assert!(calls.run(|| ()).is_ok());
+    }
+}
