@@ -14,6 +14,7 @@ pub mod pool; // memory that is used again
 pub mod plan;
 pub mod filter;
 pub mod identity; // who a request comes from
+pub mod fetch; // HTTP for the control thread
 pub mod upstream;
 // What travels, what is counted, what crosses cores.
 pub mod exchange;

@@ -42,7 +42,7 @@ fn main() {
     let table = RouteTable::build(&filtered).expect("one route");
     let (mut rewritten, captures) = (Rewritten::default(), Captures::default());
     let limits = NetLimits { ring_entries: 8, buffer_bytes: 4096, buffers_max: 1 };
-    let calls = Calls::new(Workers::start(1, 1).expect("a thread"), Arc::new(|_| {}));
+    let calls = Calls::new(Workers::start(1, 1).expect("a thread").0, Arc::new(|_| {}));
     let (net, head) = (Net::new(EngineKind::Epoll, &limits).expect("an epoll"), RequestHead::new());
     let mut normal = NormalPath::new();
     normal.set(b"/api/v1/users/123456").expect("a path");

@@ -183,7 +183,8 @@ async fn serve(
     let (died_tx, died) = mpsc::channel(seats.cpus.len());
     let crew =
         shards::Crew { engine, cpus: &seats.cpus, limits: &limits, process: &document.snapshot.process, died_tx };
-    let shards::Started { port, gauges, inbox, log } = shards::start(&crew, &plan).map_err(StartError::Other)?;
+    let shards::Started { port, gauges, inbox, log, errands } =
+        shards::start(&crew, &plan).map_err(StartError::Other)?;
     let (orders, ordered) = mpsc::channel(QUEUED_MAX);
     let document = Arc::new(document);
     let (document_now, plan_now) = (document.clone(), plan.clone());
@@ -194,6 +195,7 @@ async fn serve(
     let control = Control::new(ControlParts { path, engine, cpus, port, gauges, names, serving, log, orders, seed });
 
     spawn_local(control.clone().read_inbox(inbox));
+    spawn_local(control.clone().run_errands(errands));
     let telemetry_at = telemetry.as_ref().and_then(|listener| listener.local_addr().ok());
     if let Some(listener) = telemetry {
         let listener = tokio::net::TcpListener::from_std(listener).map_err(other)?;

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use super::cores;
 use crate::control::document::log_settings;
 use crate::mesh::inbox::INBOX_MESSAGES;
-use crate::mesh::{CoreGauges, Receiver, Workers, inbox};
+use crate::mesh::{CoreGauges, Errand, Receiver, Workers, inbox};
 use crate::net::EngineKind;
 use crate::observe::access_log::LINE_BYTES_MAX;
 use crate::observe::{CoreLog, LogTarget, LogWriter, log_ring};
@@ -41,6 +41,7 @@ pub struct Started {
     pub gauges: CoreGauges,
     pub inbox: Receiver<ControlMessage>,
     pub log: Option<LogWriter>,
+    pub errands: mpsc::Receiver<Errand>,
 }
 
 /// Starts the log's writer and one thread per core. They acknowledge the plan through the inbox.
@@ -61,7 +62,7 @@ pub fn start(crew: &Crew<'_>, plan: &Arc<Plan>) -> Result<Started, String> {
     let (log, mut makers) = start_log(&crew.process.log, count)?;
     let gauges = CoreGauges::new(count);
     let workers = crew.process.workers;
-    let workers = Workers::start(workers.threads, workers.queue_max)
+    let (workers, errands) = Workers::start(workers.threads, workers.queue_max)
         .map_err(|error| format!("a worker's thread cannot be started: {error}"))?;
     for (core, inbox) in receivers.into_iter().enumerate() {
         let start = CoreStart {
@@ -81,7 +82,7 @@ pub fn start(crew: &Crew<'_>, plan: &Arc<Plan>) -> Result<Started, String> {
         };
         begin(start, crew.cpus[core], crew.died_tx.clone())?;
     }
-    Ok(Started { port: ShardPort::of_control(&senders), gauges, inbox: inbox_of_control, log })
+    Ok(Started { port: ShardPort::of_control(&senders), gauges, inbox: inbox_of_control, log, errands })
 }
 
 fn begin(start: CoreStart, cpu: Option<usize>, died: mpsc::Sender<(usize, String)>) -> Result<(), String> {

@@ -13,8 +13,8 @@ use quanta::Instant;
 use ringway_config::snapshot::KeySource;
 use tokio::task::{AbortHandle, spawn_local};
 
-use super::fetch::{self, ANSWER_BYTES_MAX, Fetched};
 use super::say;
+use crate::fetch::{self, ANSWER_BYTES_MAX, Fetched};
 use crate::identity::{IssuerNode, IssuerPlan, KeySet, Refused};
 use crate::observe::IssuerFacts;
 use crate::plan::Plan;

@@ -5,7 +5,6 @@ mod adopt;
 mod checks;
 pub mod document;
 mod drain;
-pub mod fetch;
 mod http;
 pub mod issuers;
 mod names;
@@ -34,7 +33,7 @@ pub use adopt::say_blockers;
 pub use names::{Known, LOOKUPS_MAX, Names, system_lookup};
 pub use reload::{Bound, Left, Order, QUEUED_MAX, Refused, Serving, bind_listeners};
 
-use crate::mesh::{CoreGauges, Receiver, Sent, ToControl, ToShard};
+use crate::mesh::{CoreGauges, Errand, Receiver, Sent, ToControl, ToShard};
 use crate::net::EngineKind;
 pub use crate::observe::say;
 use crate::observe::{LogWriter, ProcessFacts};
@@ -235,6 +234,13 @@ impl Control {
     pub async fn read_inbox(self: Rc<Self>, inbox: Receiver<ControlMessage>) {
         if let Err(error) = self.watch_inbox(inbox).await {
             say(&format!("the control thread's inbox cannot be watched: {error}"));
+        }
+    }
+
+    /// Runs what cores want asked, for ever; each errand bounds itself.
+    pub async fn run_errands(self: Rc<Self>, mut errands: mpsc::Receiver<Errand>) {
+        while let Some(errand) = errands.recv().await {
+            spawn_local(errand());
         }
     }
 

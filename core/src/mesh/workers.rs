@@ -1,7 +1,8 @@
-//! Threads for work that would hold a core's loop up: hashes of passwords, slow signatures. A core hands work over and
-//! waits for its result as for anything else; it never waits for room.
+//! What a core has others do for it: work that would hold its loop up (hashes of passwords, slow signatures) by threads of
+//! their own, errands (questions to servers that the configuration names) by the control thread. A core hands it over and
+//! waits for the result as for anything else; it never waits for room.
 //!
-//! The result lies in memory that both have; the worker then rings the core through its inbox.
+//! The result lies in memory that both have; whoever did it then rings the core through its inbox.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -14,8 +15,13 @@ use std::task::{Context, Poll, Waker};
 use std::{io, thread};
 
 use slab::Slab;
+use tokio::sync::mpsc;
 
 type Job = Box<dyn FnOnce() + Send>;
+/// Begins on the control thread, which runs what is made there.
+pub type Errand = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = ()>>> + Send>;
+/// Errands that wait for the control thread, of all cores.
+pub const ERRANDS_MAX: usize = 4096;
 /// Tells a core that the work of this number is done.
 pub type Ring = Arc<dyn Fn(u32) + Send + Sync>;
 type Place<T> = Arc<Mutex<Option<T>>>;
@@ -24,23 +30,27 @@ type Place<T> = Arc<Mutex<Option<T>>>;
 #[derive(Clone)]
 pub struct Workers {
     jobs: SyncSender<Job>,
+    errands: mpsc::Sender<Errand>,
 }
 
-/// No worker is free and as much work as may wait is waiting.
+/// As much as may wait is waiting already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Busy;
 
 impl Workers {
+    /// The errands are the control thread's to run.
+    ///
     /// # Errors
     /// A thread cannot be started.
-    pub fn start(threads: usize, queue_max: usize) -> io::Result<Workers> {
+    pub fn start(threads: usize, queue_max: usize) -> io::Result<(Workers, mpsc::Receiver<Errand>)> {
         let (sender, receiver) = sync_channel(queue_max);
         let receiver = Arc::new(Mutex::new(receiver));
         for number in 0..threads.max(1) {
             let receiver = receiver.clone();
             thread::Builder::new().name(format!("ringway-work-{number}")).spawn(move || work(&receiver))?;
         }
-        Ok(Workers { jobs: sender })
+        let (errands, to_run) = mpsc::channel(ERRANDS_MAX);
+        Ok((Workers { jobs: sender, errands }, to_run))
     }
 }
 
@@ -72,22 +82,42 @@ impl Calls {
     /// # Errors
     /// [`Busy`]
     pub fn run<T: Send + 'static>(self: &Rc<Self>, work: impl FnOnce() -> T + Send + 'static) -> Result<Call<T>, Busy> {
-        let place: Place<T> = Place::default();
-        let number = self.waiting.borrow_mut().insert(None) as u32;
-        let call = Call { calls: self.clone(), number, place: place.clone() };
-        let done = Done { ring: self.ring.clone(), number };
+        let (call, place, done) = self.begin();
         let job = Box::new(move || {
             // Also if the work panics: the core sees then that there is nothing. Rung when the place has been let go.
             let _done = done;
             let place = place;
-            let result = work();
-            *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
-            drop(place);
+            put(&place, work());
         });
-        match self.workers.jobs.try_send(job) {
-            Ok(()) => Ok(call),
-            Err(_) => Err(Busy),
-        }
+        self.workers.jobs.try_send(job).map(|()| call).map_err(|_| Busy)
+    }
+
+    /// Has the control thread run what `begin` makes there.
+    ///
+    /// # Errors
+    /// [`Busy`]
+    pub fn errand<T, F>(self: &Rc<Self>, begin: impl FnOnce() -> F + Send + 'static) -> Result<Call<T>, Busy>
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + 'static,
+    {
+        let (call, place, done) = self.begin();
+        let errand: Errand = Box::new(move || {
+            let running = begin();
+            Box::pin(async move {
+                let _done = done;
+                let place = place;
+                put(&place, running.await);
+            })
+        });
+        self.workers.errands.try_send(errand).map(|()| call).map_err(|_| Busy)
+    }
+
+    fn begin<T>(self: &Rc<Self>) -> (Call<T>, Place<T>, Done) {
+        let place: Place<T> = Place::default();
+        let number = self.waiting.borrow_mut().insert(None) as u32;
+        let call = Call { calls: self.clone(), number, place: place.clone() };
+        (call, place, Done { ring: self.ring.clone(), number })
     }
 
     /// The work of this number is done.
@@ -97,6 +127,10 @@ impl Calls {
             waker.wake();
         }
     }
+}
+
+fn put<T>(place: &Place<T>, result: T) {
+    *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
 }
 
 struct Done {
@@ -152,7 +186,7 @@ mod tests {
         let (sender, receiver) = channel();
         let sender = Mutex::new(sender);
         let ring: Ring = Arc::new(move |number| _ = sender.lock().unwrap().send(number));
-        (Calls::new(Workers::start(1, queue_max).unwrap(), ring), receiver)
+        (Calls::new(Workers::start(1, queue_max).unwrap().0, ring), receiver)
     }
 
     fn poll<T>(call: &mut Call<T>) -> Poll<Option<T>> {
@@ -174,6 +208,20 @@ mod tests {
         assert_eq!(poll(&mut after), Poll::Ready(Some(1)));
         drop((call, panics, after));
         assert!(calls.waiting.borrow().is_empty());
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn an_errand_is_run_by_whoever_takes_it() {
+        let (workers, mut errands) = Workers::start(1, 1).unwrap();
+        let calls = Calls::new(workers, Arc::new(|_| {}));
+        let mut call = calls.errand(|| async { 6 * 7 }).unwrap();
+        assert_eq!(poll(&mut call), Poll::Pending);
+        let errand = errands.recv().await.unwrap();
+        errand().await;
+        assert_eq!(poll(&mut call), Poll::Ready(Some(42)));
+        let mut dropped = calls.errand(|| async { 1 }).unwrap();
+        drop(errands.recv().await);
+        assert_eq!(poll(&mut dropped), Poll::Ready(None), "nobody ran it");
     }
 
     #[test]

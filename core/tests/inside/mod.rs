@@ -83,7 +83,7 @@ impl Core {
                 control,
                 gauge: gauges.own(core),
                 log: None,
-                workers: Workers::start(1, 16).unwrap(),
+                workers: Workers::start(1, 16).unwrap().0,
                 seed: 7 + core as u64,
             };
             let at_start = at_start.clone();

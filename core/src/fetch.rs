@@ -1,4 +1,4 @@
-//! The control thread's HTTP client: for what the configuration names, never for what a client says. Over https with the
+//! HTTP of the control thread, for itself and on behalf of cores (`mesh::Calls::errand`): for what the configuration names, never for what a client says. Over https with the
 //! server's certificate verified; follows no redirect, uses no proxy, asks no link-local and no metadata address, and takes
 //! answers of a bounded size within a bounded time.
 
