@@ -220,7 +220,7 @@ impl Jwt {
                 false => no_keys(),
             };
         }
-        match issuer.verify(&token) {
+        match issuer.verify(&token.signed) {
             Ok(()) => {
                 let verified = Rc::new(Verified::new(token.claims, &issuer.config));
                 tokens.keep_good(text, issuer, verified.clone());

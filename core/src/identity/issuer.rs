@@ -9,7 +9,7 @@ use ringway_config::snapshot::{self, KeyMaterial, Secret};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::keys::{Found, Key, KeySet};
-use super::token::{Refused, Token};
+use super::token::{Refused, Signed};
 use crate::mesh::{Bell, CoreCounts, Published, Registry, Word};
 
 /// A secret or a key file is not larger.
@@ -85,7 +85,7 @@ impl IssuerPlan {
     ///
     /// # Errors
     /// Its algorithm, its key or its signature.
-    pub fn verify(&self, token: &Token<'_>) -> Result<(), Refused> {
+    pub fn verify(&self, token: &Signed<'_>) -> Result<(), Refused> {
         // What a token says of its algorithm chooses among those allowed; keys are bound to theirs.
         if !self.config.algorithms.contains(&token.algorithm) {
             return Err(Refused::Algorithm);

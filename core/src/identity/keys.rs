@@ -233,12 +233,29 @@ fn rsa_uses(
     only: Option<Algorithm>,
     algorithms: &[Algorithm],
 ) -> Result<Vec<(Algorithm, Verifier)>, String> {
+    if is_guessable(&components.n) {
+        return Err("its modulus was made by a generator that is broken (ROCA, CVE-2017-15361)".to_owned());
+    }
     let der = components.as_der().map_err(|_| "it is no RSA key")?;
     let key = PublicEncryptingKey::from_der(der.as_ref())
         .map_err(|_| format!("it is no RSA key of {RSA_BITS_MIN} to {RSA_BITS_MAX} bits"))?;
     rsa_bits(key.key_size_bits())?;
     uses(Family::Rsa, only, algorithms, |algorithm| {
         components.to_parsed_public_key(rsa_parameters(algorithm)).ok().map(Verifier::Public)
+    })
+}
+
+/// True of a modulus whose remainders by small primes are all powers of 65537: as those of a generator whose primes can be
+/// computed, and of one in 2^27 others ("The Return of Coppersmith's Attack", CCS 2017, section 2.2).
+fn is_guessable(modulus: &[u8]) -> bool {
+    const PRIMES: [u32; 17] = [11, 13, 17, 19, 37, 53, 61, 71, 73, 79, 97, 103, 107, 109, 127, 151, 157];
+    PRIMES.iter().all(|prime| {
+        let remainder = modulus.iter().fold(0, |rest, byte| (rest << 8 | u32::from(*byte)) % prime);
+        let mut power = 1;
+        (0..*prime).any(|_| {
+            power = power * (65537 % prime) % prime;
+            power == remainder
+        })
     })
 }
 

@@ -18,15 +18,22 @@ pub const TOKEN_BYTES_MAX: usize = 16 * 1024;
 /// Of `aud`, of roles: members that count.
 const MEMBERS_MAX: usize = 256;
 
-/// A token as it says it is. Nothing of it is to be believed yet.
+/// What is signed, as it says it is (RFC 7515). Nothing of it is to be believed yet.
 #[derive(Debug)]
-pub struct Token<'t> {
+pub struct Signed<'t> {
     /// What it names; only chooses among the algorithms that are allowed.
     pub algorithm: Algorithm,
     pub kid: Option<String>,
     /// What was signed.
     pub message: &'t [u8],
     pub signature: Vec<u8>,
+    payload: Vec<u8>,
+}
+
+/// A token as it says it is.
+#[derive(Debug)]
+pub struct Token<'t> {
+    pub signed: Signed<'t>,
     pub claims: Map<String, Value>,
 }
 
@@ -123,23 +130,23 @@ impl fmt::Display for Refused {
     }
 }
 
-impl<'t> Token<'t> {
-    /// Takes a token apart. `jku`, `jwk`, `x5u` and `x5c` are never looked at: keys come from the configuration.
+impl<'t> Signed<'t> {
+    /// Takes it apart. `jku`, `jwk`, `x5u` and `x5c` are never looked at: keys come from the configuration.
     ///
     /// # Errors
     /// [`Refused::TooLong`], [`Refused::Malformed`], [`Refused::Critical`], [`Refused::Algorithm`] for one that we do not
     /// know at all: `none` is not one.
-    pub fn parse(text: &'t [u8]) -> Result<Token<'t>, Refused> {
+    pub fn parse(text: &'t [u8]) -> Result<Signed<'t>, Refused> {
         if text.len() > TOKEN_BYTES_MAX {
             return Err(Refused::TooLong);
         }
         let mut parts = text.split(|byte| *byte == b'.');
-        let (Some(header), Some(claims), Some(signature), None) =
+        let (Some(header), Some(payload), Some(signature), None) =
             (parts.next(), parts.next(), parts.next(), parts.next())
         else {
             return Err(Refused::Malformed);
         };
-        let message = &text[..header.len() + 1 + claims.len()];
+        let message = &text[..header.len() + 1 + payload.len()];
         let decoded = |part: &[u8]| URL_SAFE_NO_PAD.decode(part).map_err(|_| Refused::Malformed);
         let header = json::object(&decoded(header)?).ok_or(Refused::Malformed)?;
         // RFC 7515 section 4.1.11: what is critical and not understood makes the token invalid; we understand none.
@@ -153,13 +160,25 @@ impl<'t> Token<'t> {
             Some(Value::String(kid)) if kid.len() <= KID_BYTES_MAX => Some(kid.clone()),
             Some(_) => return Err(Refused::Malformed),
         };
-        Ok(Token {
+        Ok(Signed {
             algorithm: Algorithm::named(algorithm).ok_or(Refused::Algorithm)?,
             kid,
             message,
             signature: decoded(signature)?,
-            claims: json::object(&decoded(claims)?).ok_or(Refused::Malformed)?,
+            payload: decoded(payload)?,
         })
+    }
+}
+
+impl<'t> Token<'t> {
+    /// Takes a token apart.
+    ///
+    /// # Errors
+    /// As [`Signed::parse`], or its claims are no object.
+    pub fn parse(text: &'t [u8]) -> Result<Token<'t>, Refused> {
+        let signed = Signed::parse(text)?;
+        let claims = json::object(&signed.payload).ok_or(Refused::Malformed)?;
+        Ok(Token { signed, claims })
     }
 
     /// The claim `iss`, which nobody has verified.
