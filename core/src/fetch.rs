@@ -1,6 +1,6 @@
-//! HTTP of the control thread, for itself and on behalf of cores (`mesh::Calls::errand`): for what the configuration names, never for what a client says. Over https with the
-//! server's certificate verified; follows no redirect, uses no proxy, asks no link-local and no metadata address, and takes
-//! answers of a bounded size within a bounded time.
+//! HTTP of the control thread, for itself and on errands of cores (`mesh::Calls`): for what the configuration names, never
+//! for what a client says. Over https with the server's certificate verified; follows no redirect, uses no proxy, asks no
+//! link-local and no metadata address, and takes answers of a bounded size within a bounded time.
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};

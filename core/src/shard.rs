@@ -15,6 +15,7 @@ use crate::exchange::{Exchange, RequestIds};
 use crate::filter::FilterState;
 use crate::mesh::{Calls, CoreGauge, Port, ToControl, ToShard};
 use crate::net::Net;
+use crate::observe::core_meters::add;
 use crate::observe::{CoreLog, Meters, MetersSnapshot};
 use crate::plan::Plan;
 use crate::pool::{FuturePool, Recycled};
@@ -32,6 +33,8 @@ const EXCHANGES_KEPT_MAX: usize = 32;
 pub const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// How often a core with limited connections looks whether another one is short of what rests here.
 pub const LEND_EVERY: Duration = Duration::from_millis(50);
+/// Filters that hold the loop are named so often at most; all are counted.
+const HELD_AGAIN: Duration = Duration::from_secs(1);
 /// A step of the wall clock shows this late at most.
 const WALL_READ_EVERY: Duration = Duration::from_secs(1);
 /// `Sun, 06 Nov 1994 08:49:37 GMT`
@@ -69,6 +72,8 @@ pub struct Shard {
     stage: Cell<Stage>,
     per_ip: RefCell<AHashMap<IpAddr, u32>>,
     date: RefCell<Date>,
+    /// Until then, in the reactor's milliseconds, no further filter is named.
+    held_told_ms: Cell<u64>,
     /// Wall clock at a moment of the reactor's, read once a second: log times and `Date` cost no system call.
     wall: Cell<(SystemTime, Instant)>,
 }
@@ -127,6 +132,7 @@ impl Shard {
             stage: Cell::new(Stage::Serving),
             per_ip: RefCell::default(),
             date: RefCell::new(Date { until: None, text: [0; DATE_BYTES] }),
+            held_told_ms: Cell::new(0),
             wall: Cell::new((SystemTime::now(), net.now())),
             meters,
             net,
@@ -153,6 +159,18 @@ impl Shard {
     /// Memory for exchanges.
     pub fn exchange(&self) -> Box<Exchange> {
         self.exchanges.take().unwrap_or_else(|| Exchange::new(self.net.reaped_at()))
+    }
+
+    /// Tells the operator which filter of which route has held this core's loop, so often at most.
+    pub fn note_held(&self, filter: &'static str, route: String, held: Duration) {
+        add(&self.meters.core.filter_holds, 1);
+        let now_ms = self.net.now_ms();
+        if now_ms >= self.held_told_ms.get() {
+            self.held_told_ms.set(now_ms + HELD_AGAIN.as_millis() as u64);
+            let held_ns = held.as_nanos() as u64;
+            // What its inbox does not take waits in the port's backlog.
+            let _ = self.port.send_control(ToControl::Held { core: self.core, filter, route, held_ns });
+        }
     }
 
     /// Takes it back, cleared.

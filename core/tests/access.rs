@@ -129,6 +129,43 @@ fn a_slow_hash_holds_nobody_else_up() {
     assert!(first.elapsed() < ms(100), "remembered: {:?}", first.elapsed());
 }
 
+/// Signatures that take long are verified where passwords are hashed: behind one, not before it.
+#[test]
+fn a_slow_signature_is_verified_on_another_thread() {
+    let (origin, slow, fast) = (Origin::saying("x"), Signer::es512("a"), Signer::es256("a"));
+    let of = |name: &str, signer: &Signer| {
+        issuer(signer).replace("issuers.corp", &format!("issuers.{name}")).replace("id.test", &format!("{name}.test"))
+    };
+    let password = bcrypt::hash("correct horse", 14).expect("a hash");
+    let setup = format!(
+        "[workers]\nthreads = 1\n{}{}[consumers.alice]\npassword = \"{password}\"\n",
+        of("slow", &slow).replace("ES256", "ES512"),
+        of("fast", &fast)
+    );
+    let filters = "{ any_of = [{ jwt = { issuers = [\"slow\", \"fast\"] } }, { basic = { deadline = \"60s\" } }] }";
+    let gateway = gateway(&origin, &setup, filters);
+    let token = |signer: &Signer, name: &str| bearer(signer, json!({"iss": format!("https://{name}.test")}));
+    let began = Instant::now();
+    std::thread::scope(|scope| {
+        let hashing = scope.spawn(|| {
+            send(&gateway, "/", &basic("alice", "correct horse")).expect(200);
+            began.elapsed()
+        });
+        std::thread::sleep(ms(50));
+        send(&gateway, "/", &token(&fast, "fast")).expect(200);
+        let fast_after = began.elapsed();
+        send(&gateway, "/", &token(&slow, "slow")).expect(200);
+        let slow_after = began.elapsed();
+        let hashed = hashing.join().expect("it passes");
+        assert!(fast_after < hashed, "{fast_after:?} {hashed:?}");
+        assert!(slow_after + ms(100) > hashed, "{slow_after:?} {hashed:?}");
+    });
+    // Once verified it is remembered like any other.
+    let same = token(&slow, "slow");
+    send(&gateway, "/", &same).expect(200);
+    send(&gateway, "/", &same).expect(200);
+}
+
 #[test]
 fn hashes_that_do_not_fit_are_refused_in_time() {
     let origin = Origin::saying("x");

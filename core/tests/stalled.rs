@@ -43,6 +43,24 @@ impl Moody {
     }
 }
 
+/// A filter that holds a core's loop is counted; who it was is told to the control thread.
+#[test]
+fn a_filter_that_holds_the_loop_is_named() {
+    let _alone = alone();
+    let origin = Origin::saying("x");
+    let toml = format!(
+        "[listeners.a]\nbind = \"127.0.0.1:0\"\n[clusters.app]\nendpoints = [\"{}\"]\n[[routes]]\nname = \"slow\"\n\
+         cluster = \"app\"\nfilters = [{{ request_headers = {{ set = {{ x-a = \"1\" }} }} }}]\n",
+        origin.endpoint()
+    );
+    let mut core = Core::start(&toml, EngineKind::Epoll, || ());
+    failpoint::hold_in_filter(ms(50));
+    Client::to(core.address).get("/").expect(200);
+    let held = core.held();
+    assert!(matches!(&held[..], [("headers", route, ns)] if route == "slow" && *ns >= 50_000_000), "{held:?}");
+    assert_eq!(core.metric("ringway_core_filter_holds_total"), 1);
+}
+
 struct Node {
     /// By core.
     clients: Vec<Client>,

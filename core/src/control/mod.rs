@@ -274,6 +274,10 @@ impl Control {
                 }
                 self.drain_news.notify_one();
             }
+            ToControl::Held { core, filter, route, held_ns } => {
+                let ms = held_ns / 1_000_000;
+                say(&format!("core {core}: the filter {filter} of route {route:?} held its loop for {ms} ms"));
+            }
             ToControl::Stalled { core, lag_ns } => {
                 let ms = lag_ns / 1_000_000;
                 say(&format!("core {core}: one turn of its loop took {ms} ms; all its connections waited"));

@@ -28,11 +28,11 @@ use ringway_config::snapshot::FilterConfig;
 use ringway_config::units::DurationText;
 use serde::Deserialize;
 
-use super::auth::{self, Auth, Authenticator, Denied};
+use super::auth::{self, Auth, Authenticator, Denied, in_time};
 use super::credentials::{Found, Places, Sources};
 use super::{Building, RequestEdit, Then, Verdict, Waiting};
 use crate::exchange::{HeaderEdit, Refusal, claim, texts};
-use crate::identity::{IssuerPlan, Recalled, Refused, Spared, Token, Verified};
+use crate::identity::{IssuerPlan, Recalled, Refused, Signed, Spared, Token, Verified};
 use crate::net::Net;
 use crate::observe::Flag;
 
@@ -42,6 +42,8 @@ const ISSUERS_MAX: usize = 32;
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// Requests of one core that wait for keys; more are refused at once.
 const WAITING_MAX: u32 = 1024;
+/// For a signature that is verified on another thread.
+const VERIFY_TIME_MAX: Duration = Duration::from_secs(60);
 /// How long a token is known to be bad.
 const BAD_TIME: Duration = Duration::from_secs(60);
 
@@ -220,7 +222,24 @@ impl Jwt {
                 false => no_keys(),
             };
         }
-        match issuer.verify(&token.signed) {
+        if token.signed.is_slow() {
+            return self.verify_elsewhere(request, taken, text, from, waits);
+        }
+        let result = issuer.verify(&token.signed);
+        self.conclude(request, taken, token, (text, from, waits), result)
+    }
+
+    /// What a verification came to, for now and for later.
+    fn conclude<'p>(
+        &'p self,
+        request: &mut RequestEdit<'p, '_>,
+        taken: &'p Taken,
+        token: Token<'_>,
+        (text, from, waits): (&[u8], IpAddr, bool),
+        result: Result<(), Refused>,
+    ) -> Auth<'p> {
+        let (tokens, issuer, now_ms) = (&request.state.tokens, &taken.plan, request.net.now_ms());
+        match result {
             Ok(()) => {
                 let verified = Rc::new(Verified::new(token.claims, &issuer.config));
                 tokens.keep_good(text, issuer, verified.clone());
@@ -236,6 +255,34 @@ impl Jwt {
                 self.refuse(request, taken, refused)
             }
         }
+    }
+
+    /// On a thread that holds no loop up.
+    fn verify_elsewhere<'p>(
+        &'p self,
+        request: &mut RequestEdit<'p, '_>,
+        taken: &'p Taken,
+        text: &[u8],
+        from: IpAddr,
+        waits: bool,
+    ) -> Auth<'p> {
+        let (issuer, work_text, text) = (taken.plan.clone(), text.to_vec(), text.to_vec());
+        let Ok(call) = request.calls.run(move || issuer.verify(&Signed::parse(&work_text)?)) else {
+            return unavailable("too many signatures wait to be verified");
+        };
+        let sleep = request.net.sleep(VERIFY_TIME_MAX);
+        let until = async move {
+            let outcome = in_time(call, sleep).await.flatten();
+            let then: Then<'p> = Box::new(move |request| {
+                let auth = match (outcome, Token::parse(&text)) {
+                    (Some(result), Ok(token)) => self.conclude(request, taken, token, (&text, from, waits), result),
+                    _ => unavailable("verifying the signature took too long"),
+                };
+                proceed(request, auth)
+            });
+            then
+        };
+        Auth::Wait(Box::new(Waiting { until: Box::pin(until), shown: None }))
     }
 
     /// The configured issuer that a token says it is of. One without `iss` is of the only one that does without.
@@ -321,14 +368,9 @@ impl Jwt {
         let until = async move {
             keys_after(&net, issuer, issuer.node.keys.version()).await;
             drop(guard);
-            let then: Then<'p> = Box::new(move |request| match self.examine(request, &text, false) {
-                Auth::Known(identity) => {
-                    auth::admit(request, identity);
-                    Verdict::Pass
-                }
-                Auth::Denied(denied) | Auth::Foreign(denied) => denied.verdict(request),
-                Auth::Wait(waiting) => Verdict::Wait(waiting),
-                Auth::Absent => Verdict::Pass,
+            let then: Then<'p> = Box::new(move |request| {
+                let auth = self.examine(request, &text, false);
+                proceed(request, auth)
             });
             then
         };
@@ -358,7 +400,24 @@ async fn keys_after(net: &Rc<Net>, issuer: &IssuerPlan, version: u64) {
     }
 }
 
+/// After a wait there is one kind of credentials alone.
+fn proceed<'p>(request: &mut RequestEdit<'p, '_>, auth: Auth<'p>) -> Verdict<'p> {
+    match auth {
+        Auth::Known(identity) => {
+            auth::admit(request, identity);
+            Verdict::Pass
+        }
+        Auth::Denied(denied) | Auth::Foreign(denied) => denied.verdict(request),
+        Auth::Wait(waiting) => Verdict::Wait(waiting),
+        Auth::Absent => Verdict::Pass,
+    }
+}
+
 fn no_keys<'p>() -> Auth<'p> {
-    let refusal = Refusal::new(Flag::AuthUnavailable, "the issuer has no keys to verify tokens with");
+    unavailable("the issuer has no keys to verify tokens with")
+}
+
+fn unavailable<'p>(reason: &'static str) -> Auth<'p> {
+    let refusal = Refusal::new(Flag::AuthUnavailable, reason);
     Auth::Denied(Denied::new(Refusal { retry_after_s: Some(1), ..refusal }, None))
 }

@@ -15,6 +15,8 @@ use crate::exchange::{Identity, claim, texts};
 
 /// Longer ones do not fit most heads anyway, and each costs a hash over all of it.
 pub const TOKEN_BYTES_MAX: usize = 16 * 1024;
+/// A signature of RSA is as long as its modulus.
+const FAST_RSA_BYTES_MAX: usize = 4096 / 8;
 /// Of `aud`, of roles: members that count.
 const MEMBERS_MAX: usize = 256;
 
@@ -167,6 +169,14 @@ impl<'t> Signed<'t> {
             signature: decoded(signature)?,
             payload: decoded(payload)?,
         })
+    }
+}
+
+impl Signed<'_> {
+    /// True if verifying it takes more than 200 us: on P-384 it is 190 us where P-256 is 49, on P-521 332, and RSA of 4096
+    /// bits 56 (measured on one core of a small machine).
+    pub fn is_slow(&self) -> bool {
+        matches!(self.algorithm, Algorithm::Es384 | Algorithm::Es512) || self.signature.len() > FAST_RSA_BYTES_MAX
     }
 }
 

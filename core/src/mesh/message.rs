@@ -82,6 +82,13 @@ pub enum ToControl<P, S> {
         core: usize,
         open: usize,
     },
+    /// A filter held the core's loop for this long.
+    Held {
+        core: usize,
+        filter: &'static str,
+        route: String,
+        held_ns: u64,
+    },
     /// The core's loop did not turn for this long.
     Stalled {
         core: usize,
@@ -118,7 +125,7 @@ impl<P: Send + Sync + 'static, S: Send + 'static> Message for ToControl<P, S> {
     fn policy(&self) -> Policy {
         match self {
             ToControl::Meters { .. } => Policy::Coalesce,
-            ToControl::Stalled { .. } => Policy::DropAndCount,
+            ToControl::Stalled { .. } | ToControl::Held { .. } => Policy::DropAndCount,
             _ => Policy::RetryLater,
         }
     }
@@ -131,6 +138,7 @@ impl<P: Send + Sync + 'static, S: Send + 'static> Message for ToControl<P, S> {
             ToControl::Meters { .. } => "meters",
             ToControl::Drained { .. } => "drained",
             ToControl::Stalled { .. } => "stalled",
+            ToControl::Held { .. } => "held",
         }
     }
 }

@@ -10,6 +10,9 @@ static PASSED: AtomicU64 = AtomicU64::new(0);
 /// The core that shall stall, from 1, above milliseconds in 32 bits; 0: none.
 static STALL: AtomicU64 = AtomicU64::new(0);
 
+/// Milliseconds for which the next filter holds its core; 0: none.
+static HOLD: AtomicU64 = AtomicU64::new(0);
+
 thread_local! {
     /// This thread's core, from 1.
     static CORE: Cell<u64> = const { Cell::new(0) };
@@ -23,6 +26,19 @@ pub fn this_is(core: usize) {
 /// At its next wait the thread of `core` sleeps for so long, as if some work blocked it.
 pub fn stall(core: usize, time: Duration) {
     STALL.store((core as u64 + 1) << 32 | time.as_millis() as u64, Ordering::SeqCst);
+}
+
+/// The next filter that runs holds its core for so long.
+pub fn hold_in_filter(time: Duration) {
+    HOLD.store(time.as_millis() as u64, Ordering::SeqCst);
+}
+
+/// A filter runs.
+pub fn pass_filter() {
+    let time = HOLD.swap(0, Ordering::SeqCst);
+    if time > 0 {
+        std::thread::sleep(Duration::from_millis(time));
+    }
 }
 
 /// True until the stall has begun.

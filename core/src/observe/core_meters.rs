@@ -77,6 +77,7 @@ core_meters! {
         "Connections closed at once because a limit was reached.",
     rejected_ip_limit: Counter "ringway_core_connections_rejected_total" reason = "ip_limit"
         "Connections closed at once because a limit was reached.",
+    filter_holds: Counter "ringway_core_filter_holds_total" "Filters that held the loop for more than 10 ms.",
     client_aborts: Counter "ringway_core_client_aborts_total" "Clients that vanished before their answer was complete.",
     client_timeouts: Counter "ringway_core_client_timeouts_total"
         "Clients cut because they sent or read too slowly.",

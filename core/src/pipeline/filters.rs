@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::task::Poll;
+use std::time::Duration;
 
 use ringway_proto::Body;
 
@@ -11,6 +12,9 @@ use crate::filter::{Matched, RequestEdit, Then, Verdict, Waiting};
 use crate::observe::Flag;
 use crate::plan::InForce;
 use crate::route::RouteId;
+
+/// A filter that takes longer has held up everybody on its core: it is named.
+const HELD_MAX: Duration = Duration::from_millis(10);
 
 /// What the filters made of a request.
 #[derive(Default)]
@@ -91,8 +95,11 @@ impl<'p> Step<'p> {
             unix_s: &|| serving.shard.unix_s(),
         };
         let mut verdict = Verdict::Pass;
+        let mut began = serving.shard.net.now();
         while let Verdict::Pass = verdict {
             let before = edit.answer.len();
+            #[cfg(feature = "failpoints")]
+            crate::net::failpoint::pass_filter();
             verdict = match (self.then.take(), self.in_force.filter(self.at)) {
                 (Some(then), _) => then(&mut edit),
                 (None, Some(filter)) => {
@@ -103,11 +110,26 @@ impl<'p> Step<'p> {
             };
             // An answer passes the filters in reverse.
             edit.answer.bring_to_front(before);
+            let now = serving.shard.net.now();
+            if now.saturating_duration_since(began) > HELD_MAX {
+                self.report(serving, now.saturating_duration_since(began));
+            }
+            began = now;
         }
         done.stripped = edit.stripped;
         done.request = edit.headers;
         done.answer = edit.answer;
         verdict
+    }
+}
+
+impl Step<'_> {
+    /// Names the filter that has just held everybody on this core up.
+    #[cold]
+    fn report(&self, serving: &Serving<'_>, held: Duration) {
+        let filter = self.in_force.filter(self.at.saturating_sub(1)).map_or("", |filter| filter.name());
+        let route = serving.adopted.plan.routes[self.route as usize].name.clone();
+        serving.shard.note_held(filter, route, held);
     }
 }
 

@@ -133,6 +133,17 @@ impl Core {
         stalls
     }
 
+    /// The filters that held its loop: filter, route, nanoseconds.
+    pub fn held(&mut self) -> Vec<(&'static str, String, u64)> {
+        let mut all = Vec::new();
+        self.from_core.drain(64, |message| {
+            if let ToControl::Held { filter, route, held_ns, .. } = message {
+                all.push((filter, route, held_ns));
+            }
+        });
+        all
+    }
+
     pub fn drain(&self, step: DrainStep) {
         assert!(self.inbox.try_send(ToShard::Drain(step)).is_ok(), "the core's inbox is full");
     }
