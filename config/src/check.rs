@@ -4,6 +4,7 @@
 mod apis;
 mod clusters;
 mod policies;
+mod redis;
 pub(crate) mod routes;
 
 use std::collections::hash_map::Entry;
@@ -37,6 +38,7 @@ pub(crate) fn snapshot(document: Document, problems: &mut Problems) -> Option<Sn
         log,
         drain,
         pool,
+        redis,
         listeners,
         clusters,
         policies,
@@ -53,6 +55,7 @@ pub(crate) fn snapshot(document: Document, problems: &mut Problems) -> Option<Sn
         log: check_log(log.0),
         drain: check_drain(&drain.0, problems),
         pool: check_pool(&pool.0),
+        redis: redis.0.into_iter().map(|(name, Table(keys))| redis::check(name, keys, problems)).collect(),
         telemetry,
     };
     let shared = Shared { policies: policies.0, hosts: hosts.0, groups: groups.0 };

@@ -2,6 +2,7 @@
 //! Immutable; what the control thread compiles into a plan. Not the TOML shape (`document`).
 
 mod cluster;
+mod redis;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -12,6 +13,7 @@ pub use crate::condition::{Condition, Subject, Test};
 pub use crate::expression::{Expression, PathExpression};
 use crate::units::Percent;
 pub use cluster::*;
+pub use redis::*;
 
 /// A whole configuration that passed every check.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,6 +46,8 @@ pub struct Process {
     pub log: Log,
     pub drain: Drain,
     pub pool: Pool,
+    /// Sorted by name.
+    pub redis: Vec<Redis>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
