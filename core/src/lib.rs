@@ -14,6 +14,7 @@ pub mod pool; // memory that is used again
 pub mod plan;
 pub mod filter;
 pub mod upstream;
+pub mod redis; // limits and caches that gateways share
 // What travels, what is counted, what crosses cores.
 pub mod exchange;
 pub mod route;

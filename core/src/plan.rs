@@ -21,6 +21,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::filter::{self, Chance, Filter, Numbers};
 use crate::net::Address;
 use crate::observe::RouteLabel;
+use crate::redis::RedisPlan;
 use crate::route::Pins;
 use crate::route::split::Split;
 use crate::route::{BuildError, RouteTable};
@@ -38,6 +39,7 @@ pub struct Plan {
     pub node: Node,
     pub listeners: Vec<ListenerPlan>,
     pub clusters: Vec<ClusterPlan>,
+    pub redis: Vec<RedisPlan>,
     pub table: RouteTable,
     /// By route id.
     pub routes: Vec<RoutePlan>,
@@ -194,6 +196,9 @@ impl Plan {
                 });
             }
         }
+        let redis = snapshot.process.redis.iter();
+        let redis = redis.map(|config| RedisPlan::new(config, |host| names.addresses(host), node.cores));
+        let redis = redis.filter_map(|plan| policies::keep(plan, &mut faults)).collect();
         let outer = outers.map(Outers::finish);
         outer.iter().for_each(|outer| outer.unmet(&mut faults));
         match table {
@@ -202,6 +207,7 @@ impl Plan {
                 node,
                 listeners: snapshot.listeners.iter().map(listener).collect(),
                 clusters: clusters(snapshot, names, node, before),
+                redis,
                 table,
                 routes,
                 outer,

@@ -254,6 +254,7 @@ impl Control {
                 }
                 self.drain_news.notify_one();
             }
+            ToControl::Notice { notice, .. } => self.said.notice(notice),
             ToControl::Stalled { core, lag_ns } => {
                 let ms = lag_ns / 1_000_000;
                 say(&format!("core {core}: one turn of its loop took {ms} ms; all its connections waited"));

@@ -105,6 +105,8 @@ impl FrameScan {
             b'$' | b'!' | b'=' => match length(line)? {
                 None if kind == b'$' => self.pass(line_end).map(|()| Some(0)),
                 None => Err(RespError::BadLength),
+                // It begins with its own kind: "txt:".
+                Some(bytes) if kind == b'=' && bytes < 4 => Err(RespError::BadLength),
                 Some(bytes) => self.string(buffer, line_end, bytes),
             },
             _ if per_element > 0 => {
