@@ -9,10 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use ringway::net::{Net, spawn};
 use ringway::redis::{Cluster, RedisError, Reply, Who};
-use ringway_proto::resp::key_slot;
 
 use support::bare_core::{all, on_core, until};
 use support::ports::Port;
@@ -256,10 +254,14 @@ fn a_full_queue_refuses_at_once() {
     on_core(LONG, move |net| async move {
         let start =
             |keys: &str| client(&net, &format!("nodes = [\"{}\"]\ntimeout = \"300ms\"\n{keys}", silent.address));
-        let (net, give) = (net.clone(), |redis: &Rc<Cluster>| {
-            let redis = redis.clone();
-            async move { redis.command(b"k", &[b"GET", b"k"]).await.unwrap_err() }
-        });
+        // The first two are on their way when the others come.
+        let give = |redis: &Rc<Cluster>, number: usize| {
+            let (net, redis) = (net.clone(), redis.clone());
+            async move {
+                net.sleep(if number < 2 { ms(0) } else { ms(20) }).await;
+                redis.command(b"k", &[b"GET", b"k"]).await.unwrap_err()
+            }
+        };
         let count = |errors: &[RedisError]| {
             let full = errors.iter().filter(|error| matches!(error, RedisError::QueueFull { .. })).count();
             let sent = errors.iter().filter(|error| matches!(error, RedisError::TimedOut { sent: true, .. })).count();
@@ -268,42 +270,14 @@ fn a_full_queue_refuses_at_once() {
         // Two under way, three wait; the rest is refused, and those that waited were never sent.
         let redis = start("active_max = 2\nqueue_max = 3");
         until(&net, "the first table", SOON, || redis.meters().refreshes_ok.get() > 0).await;
+        let (looks, seen) = (net.clone(), redis.clone());
+        spawn(async move {
+            looks.sleep(ms(100)).await;
+            let meters = seen.meters();
+            assert_eq!((meters.in_flight.get(), meters.waiting.get(), meters.errors_queue_full.get()), (2, 3, 7));
+        });
         let began = Instant::now();
-        let first = all(&net, (0..2).map(|_| give(&redis)));
-        let (rest, sleep) = (all(&net, (0..10).map(|_| give(&redis))), net.sleep(ms(10)));
-        let mut errors = {
-            let (net, redis) = (net.clone(), redis.clone());
-            spawn(async move {
-                net.sleep(ms(100)).await;
-                let meters = redis.meters();
-                assert_eq!((meters.in_flight.get(), meters.waiting.get(), meters.errors_queue_full.get()), (2, 3, 7));
-            });
-            let (mut first, mut rest) = (
-                Box::pin(first),
-                Box::pin(async move {
-                    sleep.await;
-                    rest.await
-                }),
-            );
-            let (mut one, mut two) = (None, None);
-            std::future::poll_fn(|cx| {
-                use std::future::Future;
-                use std::task::Poll;
-                if one.is_none()
-                    && let Poll::Ready(errors) = first.as_mut().poll(cx)
-                {
-                    one = Some(errors);
-                }
-                if two.is_none()
-                    && let Poll::Ready(errors) = rest.as_mut().poll(cx)
-                {
-                    two = Some(errors);
-                }
-                if one.is_some() && two.is_some() { Poll::Ready(()) } else { Poll::Pending }
-            })
-            .await;
-            [one.unwrap_or_default(), two.unwrap_or_default()].concat()
-        };
+        let mut errors = all(&net, (0..12).map(|number| give(&redis, number))).await;
         assert_eq!(count(&errors), (7, 2, 3), "{errors:?}");
         assert!(began.elapsed() < ms(700));
         errors.retain(|error| matches!(error, RedisError::QueueFull { .. }));
@@ -311,7 +285,7 @@ fn a_full_queue_refuses_at_once() {
         // Without waiting, what is beyond `active_max` is refused.
         let redis = start("active_max = 2\nwait = false");
         until(&net, "the first table", SOON, || redis.meters().refreshes_ok.get() > 0).await;
-        let errors = all(&net, (0..10).map(|_| give(&redis))).await;
+        let errors = all(&net, (0..10).map(|number| give(&redis, number))).await;
         assert_eq!(count(&errors), (8, 2, 0), "{errors:?}");
     });
 }
@@ -389,5 +363,5 @@ fn a_password_that_cannot_be_read_is_told_by_its_place() {
     let file = dir.file("ringway.toml", &format!("[listeners.public]\nbind = \"127.0.0.1:0\"\n{toml}"));
     let ran = ringway(&["check", file.to_str().expect("a path")]);
     assert_ne!(ran.code, Some(0), "{ran:?}");
-    assert!(ran.stderr.contains("redis.limits.password_file: ") && ran.stderr.contains("no-password"), "{ran:?}");
+    assert!(ran.err.contains("redis.limits.password_file: ") && ran.err.contains("no-password"), "{ran:?}");
 }

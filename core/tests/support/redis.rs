@@ -312,7 +312,7 @@ fn serve(mut stream: TcpStream, answer: &dyn Fn(&[Bytes]) -> Vec<u8>) -> Option<
             let bytes = match &args[0][..] {
                 b"HELLO" => b"%1\r\n$5\r\nproto\r\n:3\r\n".to_vec(),
                 b"CLUSTER" => b"-ERR This instance has cluster support disabled\r\n".to_vec(),
-                b"INFO" => b"$30\r\nmaxmemory_policy:noeviction\r\n\r\n\r\n".to_vec(),
+                b"INFO" => b"$29\r\nmaxmemory_policy:noeviction\r\n\r\n".to_vec(),
                 _ => answer(&args),
             };
             stream.write_all(&bytes).ok()?;
