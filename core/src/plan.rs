@@ -196,9 +196,7 @@ impl Plan {
                 });
             }
         }
-        let redis = snapshot.process.redis.iter();
-        let redis = redis.map(|config| RedisPlan::new(config, |host| names.addresses(host), node.cores));
-        let redis = redis.filter_map(|plan| policies::keep(plan, &mut faults)).collect();
+        let redis = redis(snapshot, names, node, &mut faults);
         let outer = outers.map(Outers::finish);
         outer.iter().for_each(|outer| outer.unmet(&mut faults));
         match table {
@@ -278,6 +276,11 @@ fn clusters(snapshot: &Snapshot, names: &dyn Names, node: Node, before: Option<&
         ClusterPlan::new(config.clone(), endpoints(config, names), before, node.cores, now_ms)
     };
     snapshot.clusters.iter().map(plan).collect()
+}
+
+fn redis(snapshot: &Snapshot, names: &dyn Names, node: Node, faults: &mut Vec<Fault>) -> Vec<RedisPlan> {
+    let plan = |config| RedisPlan::new(config, |host| names.addresses(host), node.cores);
+    snapshot.process.redis.iter().filter_map(|config| policies::keep(plan(config), faults)).collect()
 }
 
 fn endpoints(config: &Cluster, names: &dyn Names) -> Vec<EndpointPlan> {

@@ -5,10 +5,11 @@ mod support;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use ringway::net::{Net, spawn};
 use ringway::redis::{Cluster, RedisError, Reply, Who};
 
@@ -99,6 +100,40 @@ fn a_killed_master_costs_its_failover_and_no_reply_is_swapped() {
         stop.set(true);
         assert_eq!(seen.errors.borrow().len(), 0, "{:?}", seen.errors.borrow());
         net.sleep(ms(200)).await;
+        assert_eq!(seen.swapped.get(), 0);
+        assert_eq!((redis.meters().in_flight.get(), redis.meters().waiting.get()), (0, 0));
+    });
+}
+
+/// Its kernel still takes connections, and its own never end: only time tells.
+#[test]
+fn a_frozen_master_is_replaced_as_well() {
+    if is_missing("a_frozen_master_is_replaced_as_well") {
+        return;
+    }
+    let cluster = RedisCluster::start();
+    let nodes = cluster.nodes();
+    on_core(LONG, move |net| async move {
+        let redis = client(&net, &format!("{nodes}\ntimeout = \"50ms\"\nrefresh = \"1h\""));
+        until(&net, "the first table", SOON, || redis.meters().refreshes_ok.get() > 0).await;
+        let stop = Rc::new(Cell::new(false));
+        let seen = load(&net, &redis, 16, &stop);
+        net.sleep(ms(300)).await;
+        cluster.servers[1].stop();
+        let stopped_ms = net.now_ms();
+        net.sleep(ms(8000)).await;
+        cluster.servers[1].go_on();
+        net.sleep(ms(1500)).await;
+        stop.set(true);
+        net.sleep(ms(200)).await;
+        let errors = seen.errors.take();
+        let last_ms = errors.last().map_or(0, |(at, _)| at - stopped_ms);
+        eprintln!(
+            "{} answered, {} errors, the last one {last_ms} ms after the stop",
+            seen.answered.get(),
+            errors.len()
+        );
+        assert!(!errors.is_empty() && last_ms < 6000, "{last_ms} ms");
         assert_eq!(seen.swapped.get(), 0);
         assert_eq!((redis.meters().in_flight.get(), redis.meters().waiting.get()), (0, 0));
     });
@@ -291,6 +326,33 @@ fn a_full_queue_refuses_at_once() {
 }
 
 #[test]
+fn what_nobody_waits_for_any_more_is_not_sent() {
+    let asked: Arc<Mutex<Vec<Bytes>>> = Arc::default();
+    let hears = Arc::clone(&asked);
+    let fake = FakeRedis::start(move |args| {
+        hears.lock().unwrap().push(args[1].clone());
+        if args[1] == "slow" {
+            std::thread::sleep(ms(250));
+        }
+        b"+fine\r\n".to_vec()
+    });
+    on_core(LONG, move |net| async move {
+        let redis = client(&net, &format!("nodes = [\"{}\"]\ntimeout = \"100ms\"\nactive_max = 1", fake.address));
+        until(&net, "the first table", SOON, || redis.meters().refreshes_ok.get() > 0).await;
+        let give = |name: &'static str| {
+            let redis = redis.clone();
+            async move { redis.command(b"k", &[b"DEL", name.as_bytes()]).await.unwrap_err() }
+        };
+        let errors = all(&net, ["slow", "too late"].map(give)).await;
+        assert!(errors[0].may_have_run() && !errors[1].may_have_run(), "{errors:?}");
+        net.sleep(ms(200)).await;
+        redis.command(b"k", &[b"DEL", b"in time"]).await.unwrap();
+        assert_eq!(*asked.lock().unwrap(), ["slow", "in time"]);
+        assert_eq!(redis.meters().late_replies.get(), 1);
+    });
+}
+
+#[test]
 fn connections_at_rest_are_closed_and_opened_again() {
     let fake = FakeRedis::start(|_| b"+fine\r\n".to_vec());
     on_core(LONG, move |net| async move {
@@ -337,7 +399,8 @@ fn a_gateway_serves_without_its_redis_and_says_once_that_it_is_gone_and_back() {
     }
     let server = RedisServer::start(&["--maxmemory-policy", "allkeys-lru"]);
     server.kill();
-    let gateway = Gateway::start(&gateway_with(&server.address().to_string(), ""));
+    // A name, which the control thread resolves.
+    let gateway = Gateway::start(&gateway_with(&format!("localhost:{}", server.port()), ""));
     assert_eq!(gateway.get("/").status, 200);
     let said = |what: &str| gateway.output().matches(what).count();
     wait_until("a word that it is out of reach", SOON, || said("none of its nodes can be asked") > 0);
@@ -355,13 +418,42 @@ fn a_gateway_serves_without_its_redis_and_says_once_that_it_is_gone_and_back() {
 }
 
 #[test]
+fn a_new_password_is_taken_with_a_reload() {
+    if is_missing("a_new_password_is_taken_with_a_reload") {
+        return;
+    }
+    let server = RedisServer::start(&["--requirepass", "old"]);
+    let dir = support::gateway::Dir::new();
+    let file = dir.file("password", "old\n");
+    let mut gateway =
+        Gateway::start(&gateway_with(&server.address().to_string(), &format!("password_file = {file:?}")));
+    let reaching = || gateway.metrics().sum("ringway_redis_cores_reaching", &[]);
+    wait_until("a core that reaches it", SOON, || reaching() > 0.0);
+    let mut talk = server.talk();
+    talk.ask(&["AUTH", "old"]);
+    talk.ask(&["CONFIG", "SET", "requirepass", "new"]);
+    talk.ask(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+    wait_until("a word that it is out of reach", SOON, || gateway.output().contains("cannot log in: WRONGPASS"));
+    dir.file("password", "new\n");
+    gateway.reload().expect(0);
+    wait_until("a word that it answers", SOON, || gateway.output().contains("its nodes answer again"));
+    let toml = gateway_with("127.0.0.1:1", "");
+    gateway.rewrite(&toml);
+    let refused = gateway.reload();
+    assert!(
+        refused.code != Some(0) && refused.all().contains("redis: changed, and is read only at start"),
+        "{refused:?}"
+    );
+}
+
+#[test]
 fn a_password_that_cannot_be_read_is_told_by_its_place() {
     let dir = support::gateway::Dir::new();
     let port = Port::lease();
     let missing = dir.path().join("no-password");
     let toml = gateway_with(&port.address(), &format!("password_file = {missing:?}"));
     let file = dir.file("ringway.toml", &format!("[listeners.public]\nbind = \"127.0.0.1:0\"\n{toml}"));
-    let ran = ringway(&["check", file.to_str().expect("a path")]);
+    let ran = ringway(["check", file.to_str().expect("a path")]);
     assert_ne!(ran.code, Some(0), "{ran:?}");
     assert!(ran.err.contains("redis.limits.password_file: ") && ran.err.contains("no-password"), "{ran:?}");
 }

@@ -29,8 +29,12 @@ pub(super) async fn open(inner: &Rc<Inner>, node: &Rc<Node>) -> Result<(Stream, 
     let mut talk = Talk { inner, stream, replies: Replies::new() };
     talk.log_in().await?;
     if inner.plan().config.read_from == ReadFrom::Replica {
-        // A master, or a server without cluster support, refuses it for good reason.
-        talk.ask(&[b"READONLY"]).await?;
+        // A server without cluster support refuses it, and needs none.
+        if let Reply::Error(text) = talk.ask(&[b"READONLY"]).await?
+            && text.starts_with(b"NOPERM")
+        {
+            return Err(format!("cannot read from replicas: {}", String::from_utf8_lossy(&text)));
+        }
     }
     Ok((talk.stream, talk.replies))
 }
@@ -75,8 +79,10 @@ impl Talk<'_> {
         self.stream.queue_buffer(out);
         self.stream.start();
         loop {
-            if let Some(reply) = self.replies.next().map_err(|error| error.to_string())? {
-                return Ok(reply);
+            while let Some(reply) = self.replies.next().map_err(|error| error.to_string())? {
+                if !matches!(reply, Reply::Push(_)) {
+                    return Ok(reply);
+                }
             }
             match self.stream.recv().await {
                 Ok(Some(chunk)) => self.replies.push(&chunk),

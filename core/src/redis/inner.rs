@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
-use ahash::AHashMap;
+use ahash::{AHashMap, AHashSet};
 use ringway_proto::resp::Reply;
 
 use super::call::Calls;
@@ -116,9 +116,9 @@ impl Inner {
     pub fn adopt(&self, slots: Slots) {
         let plan = self.plan();
         let mut nodes = self.nodes.borrow_mut();
-        let wanted =
-            |node: &Rc<Node>| plan.seeds.contains(&node.address) || slots.nodes().any(|one| Rc::ptr_eq(one, node));
-        let gone: Vec<Rc<Node>> = nodes.values().filter(|node| !wanted(node)).cloned().collect();
+        let seeds = plan.seeds.iter().copied();
+        let wanted: AHashSet<SocketAddr> = slots.nodes().map(|node| node.address).chain(seeds).collect();
+        let gone: Vec<Rc<Node>> = nodes.values().filter(|node| !wanted.contains(&node.address)).cloned().collect();
         gone.iter().for_each(|node| drop(nodes.remove(&node.address)));
         drop(nodes);
         self.slots.replace(slots);

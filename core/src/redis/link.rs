@@ -100,7 +100,11 @@ impl Gone {
         self.node.connected();
         self.failed = None;
         let mut session = Session::new(&self, stream, replies);
-        let end = poll_fn(|cx| session.poll(cx)).await;
+        // A push may have come together with the last of the first words.
+        let end = match session.match_replies() {
+            Ok(()) => poll_fn(|cx| session.poll(cx)).await,
+            Err(end) => end,
+        };
         if !matches!(end, End::Idle) {
             self.inner.want_refresh();
         }
