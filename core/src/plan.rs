@@ -154,7 +154,7 @@ impl Plan {
         node: Node,
         before: Option<&Plan>,
     ) -> Result<Plan, Vec<Fault>> {
-        let mut faults = Vec::new();
+        let (redis, mut faults) = redis(snapshot, names, node);
         let table = RouteTable::build(snapshot).map_err(|error| faults.push(route_fault(&error)));
         let mut routes = Vec::with_capacity(snapshot.routes.len());
         let mut labels = Vec::with_capacity(snapshot.routes.len());
@@ -196,7 +196,6 @@ impl Plan {
                 });
             }
         }
-        let redis = redis(snapshot, names, node, &mut faults);
         let outer = outers.map(Outers::finish);
         outer.iter().for_each(|outer| outer.unmet(&mut faults));
         match table {
@@ -278,9 +277,11 @@ fn clusters(snapshot: &Snapshot, names: &dyn Names, node: Node, before: Option<&
     snapshot.clusters.iter().map(plan).collect()
 }
 
-fn redis(snapshot: &Snapshot, names: &dyn Names, node: Node, faults: &mut Vec<Fault>) -> Vec<RedisPlan> {
+fn redis(snapshot: &Snapshot, names: &dyn Names, node: Node) -> (Vec<RedisPlan>, Vec<Fault>) {
+    let mut faults = Vec::new();
     let plan = |config| RedisPlan::new(config, |host| names.addresses(host), node.cores);
-    snapshot.process.redis.iter().filter_map(|config| policies::keep(plan(config), faults)).collect()
+    let plans = snapshot.process.redis.iter().filter_map(|config| policies::keep(plan(config), &mut faults));
+    (plans.collect(), faults)
 }
 
 fn endpoints(config: &Cluster, names: &dyn Names) -> Vec<EndpointPlan> {
