@@ -147,6 +147,9 @@ impl Errand<'_> {
                 Ok(Reply::Error(text)) => match redirect::parse(&text, node.address.ip()) {
                     None => return Ok((node, Reply::Error(text))),
                     Some(Redirect::Later) => {
+                        if text.starts_with(b"CLUSTERDOWN") {
+                            node.doubt(self.inner.net.now_ms());
+                        }
                         self.pause(RedisError::Unavailable { node: node.label.clone(), text }).await?;
                     }
                     Some(redirect) => {

@@ -94,7 +94,8 @@ impl Inner {
         self.candidates().into_iter().next()
     }
 
-    /// Every node that may be asked about the others: first those that answer now, last those that do not.
+    /// Every node that may be asked about the others, the best first: one that answers and sees the cluster; one of the table,
+    /// so that of single servers the same one stays in use; one that is connected. Among equals they take turns.
     pub fn candidates(&self) -> Vec<Rc<Node>> {
         let seeds = self.plan().seeds.clone();
         let mut all: Vec<Rc<Node>> = seeds.into_iter().filter_map(|seed| self.node(seed)).collect();
@@ -108,7 +109,12 @@ impl Inner {
             all.rotate_left(first);
         }
         let now_ms = self.net.now_ms();
-        all.sort_by_key(|node| (node.down_for(now_ms).is_some(), !node.is_connected()));
+        let slots = self.slots.borrow();
+        let known: AHashSet<SocketAddr> = slots.nodes().map(|node| node.address).collect();
+        all.sort_by_cached_key(|node| {
+            let is_known = known.contains(&node.address);
+            (node.down_for(now_ms).is_some(), node.is_doubted(now_ms), !is_known, !node.is_connected())
+        });
         all
     }
 
@@ -183,5 +189,62 @@ impl Inner {
         self.wake_keeper();
         let nodes: Vec<Rc<Node>> = self.nodes.borrow().values().cloned().collect();
         nodes.iter().for_each(|node| node.wake_links());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::{EngineKind, NetLimits};
+    use crate::redis::slots::Range;
+
+    fn inner(nodes: &str) -> Rc<Inner> {
+        let text = format!(
+            "[redis.limits]\nnodes = [{nodes}]\n[listeners.a]\nbind = \":1\"\n[[routes]]\nname = \"a\"\n\
+             respond = {{ body = \"a\" }}\n"
+        );
+        let loaded = ringway_config::load(&ringway_config::Source { name: "test".into(), text }).unwrap();
+        let plan = RedisPlan::new(&loaded.snapshot.process.redis[0], |_| Vec::new(), 1).unwrap();
+        let limits = NetLimits { ring_entries: 64, buffer_bytes: 4096, buffers_max: 64 };
+        let net = Net::new(EngineKind::Epoll, &limits).unwrap();
+        Inner::new(0, net, plan, Rc::new(RedisMeters::new("limits")))
+    }
+
+    fn at(port: u16) -> SocketAddr {
+        SocketAddr::new("127.0.0.1".parse().unwrap(), port)
+    }
+
+    #[test]
+    fn who_is_asked_first() {
+        let inner = inner("\"127.0.0.1:1\", \"127.0.0.1:2\", \"127.0.0.1:3\"");
+        let order = || inner.candidates().iter().map(|node| node.address.port()).collect::<Vec<u16>>();
+        assert_eq!([order(), order(), order(), order()], [[1, 2, 3], [2, 3, 1], [3, 1, 2], [1, 2, 3]], "in turn");
+        // A table with the second alone, as of a single server: it stays.
+        let ranges = [Range { first: 0, last: 16383, nodes: vec![at(2)] }];
+        let slots = Slots::new(&ranges, |address| inner.node(address).unwrap());
+        inner.adopt(slots);
+        assert!((0..3).all(|_| order()[0] == 2));
+        // One that sees no cluster is asked after those that may; one that does not answer, last.
+        inner.node(at(2)).unwrap().doubt(0);
+        inner.node(at(1)).unwrap().connect_failed(0, "refused".into());
+        assert_eq!(order(), [3, 2, 1]);
+        // A node that is in neither the table nor the plan is forgotten.
+        let stranger = inner.node(at(9)).unwrap();
+        inner.slots.borrow_mut().learn(7, stranger.clone());
+        assert_eq!(inner.node_for(7, false).unwrap().address, at(9));
+        let slots = Slots::new(&ranges, |address| inner.node(address).unwrap());
+        inner.adopt(slots);
+        assert_eq!(inner.node_for(7, false).unwrap().address, at(2));
+        assert!(!Rc::ptr_eq(&inner.node(at(9)).unwrap(), &stranger));
+    }
+
+    #[test]
+    fn reports_that_nobody_fetches_do_not_pile_up() {
+        let inner = inner("\"127.0.0.1:1\"");
+        for number in 0..2 * NOTICES_MAX {
+            inner.notice(Notice { subject: number.to_string(), well: true, text: String::new() });
+        }
+        let left = inner.take_notices();
+        assert_eq!((left.len(), left[0].subject.as_str()), (NOTICES_MAX, "64"), "the oldest go first");
     }
 }

@@ -22,6 +22,8 @@ const QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
 const LINK_DEPTH: usize = 128;
 /// Of commands handed to the kernel at a time; the rest waits where it can still be taken back.
 const SEND_BYTES_MAX: usize = 256 * 1024;
+/// A node that said that the cluster is down may be cut off from it, and what it knows be old.
+const DOUBT: Duration = Duration::from_secs(2);
 /// After a failed connect none is tried for so long; twice as long each time, up to the longest.
 const RECONNECT_AFTER: Duration = Duration::from_millis(20);
 const RECONNECT_AFTER_MAX: Duration = Duration::from_secs(1);
@@ -38,6 +40,8 @@ pub(super) struct Node {
     links: RefCell<Vec<Rc<Link>>>,
     in_flight: Cell<usize>,
     down: RefCell<Down>,
+    /// Until then its word about the cluster is the last one to be asked for.
+    doubted_until_ms: Cell<u64>,
     /// The cluster has no such node any more.
     retired: Cell<bool>,
 }
@@ -81,6 +85,7 @@ impl Node {
             links: RefCell::default(),
             in_flight: Cell::new(0),
             down: RefCell::default(),
+            doubted_until_ms: Cell::new(0),
             retired: Cell::new(false),
         })
     }
@@ -126,6 +131,15 @@ impl Node {
     pub fn down_for(&self, now_ms: u64) -> Option<Rc<str>> {
         let down = self.down.borrow();
         down.why.clone().filter(|_| now_ms < down.until_ms)
+    }
+
+    /// It cannot serve since it does not see the rest of the cluster, or a part of that is gone.
+    pub fn doubt(&self, now_ms: u64) {
+        self.doubted_until_ms.set(now_ms + DOUBT.as_millis() as u64);
+    }
+
+    pub fn is_doubted(&self, now_ms: u64) -> bool {
+        now_ms < self.doubted_until_ms.get()
     }
 
     /// What may be sent now, with a place in `in_flight` for each of it; empty: nothing. Commands that nobody waits for any
