@@ -14,7 +14,7 @@ use ringway_proto::resp::key_slot;
 
 use support::bare_core::{all, on_core, until};
 use support::redis::{RedisCluster, RedisServer, client, is_missing};
-use support::{SOON, ms};
+use support::{SOON, ms, wait_until};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -194,6 +194,33 @@ fn a_moved_slot_is_followed_once() {
         assert_eq!(redis.meters().moved.get() - before, moved, "the table is not right again");
         assert!(redis.meters().refreshes_ok.get() <= refreshes + 1, "a refresh for each command");
         assert_eq!(cluster.servers[to].ask(&["LLEN", "foo"]), Reply::Integer(40));
+    });
+}
+
+/// Nodes then name each other by names that this core does not resolve; their addresses come along.
+#[test]
+fn a_cluster_that_prefers_host_names_is_found_by_addresses() {
+    if is_missing("a_cluster_that_prefers_host_names_is_found_by_addresses") {
+        return;
+    }
+    let cluster = RedisCluster::start();
+    for (index, server) in cluster.servers.iter().enumerate() {
+        server.text(&["CONFIG", "SET", "cluster-announce-hostname", &format!("redis-{index}.invalid")]);
+        server.text(&["CONFIG", "SET", "cluster-preferred-endpoint-type", "hostname"]);
+    }
+    let other = (cluster.owner(key_slot(b"foo")) + 1) % 3;
+    let by_name = |text: &[u8]| text.starts_with(b"MOVED 12182 redis-");
+    let moved = || cluster.servers[other].ask(&["GET", "foo"]);
+    wait_until("redirects by name", SOON, || matches!(moved(), Reply::Error(text) if by_name(&text)));
+    let node = cluster.servers[other].address();
+    on_core(LONG, move |net| async move {
+        let redis = client(&net, &format!("nodes = [\"{node}\"]\ntimeout = \"2s\""));
+        for number in 0..100 {
+            let key = format!("key-{number}");
+            redis.command(key.as_bytes(), &[b"SET", key.as_bytes(), b"1"]).await.unwrap();
+        }
+        assert_eq!(redis.meters().moved.get(), 0, "no redirect names an address");
+        assert!(redis.meters().refreshes_ok.get() >= 1);
     });
 }
 

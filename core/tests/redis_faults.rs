@@ -353,6 +353,31 @@ fn what_nobody_waits_for_any_more_is_not_sent() {
 }
 
 #[test]
+fn many_commands_under_way_open_more_connections_and_no_more_than_four() {
+    let fake = FakeRedis::start(|_| {
+        std::thread::sleep(ms(1));
+        b"+fine\r\n".to_vec()
+    });
+    on_core(LONG, move |net| async move {
+        let keys = format!("nodes = [\"{}\"]\ntimeout = \"20s\"\nactive_max = 5000\nidle_max = 1", fake.address);
+        let redis = client(&net, &keys);
+        until(&net, "the first table", SOON, || redis.meters().refreshes_ok.get() > 0).await;
+        let give = |number: u64| {
+            let (net, redis) = (net.clone(), redis.clone());
+            async move {
+                net.sleep(ms(number / 10)).await;
+                redis.command(b"k", &[b"DEL", b"k"]).await.unwrap();
+            }
+        };
+        all(&net, (0..100).map(give)).await;
+        assert_eq!(redis.meters().connections_open.get(), 1, "few are better off on one");
+        all(&net, (0..1500).map(give)).await;
+        assert_eq!(fake.connections.load(Ordering::SeqCst), 4);
+        until(&net, "the end of those beyond idle_max", SOON, || redis.meters().connections_open.get() == 1).await;
+    });
+}
+
+#[test]
 fn connections_at_rest_are_closed_and_opened_again() {
     let fake = FakeRedis::start(|_| b"+fine\r\n".to_vec());
     on_core(LONG, move |net| async move {

@@ -11,6 +11,7 @@ use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use ringway_proto::resp::{FrameScan, Reply, RespError, RespVersion, decode};
@@ -26,6 +27,9 @@ use crate::observe::core_meters::{add, sub};
 const CHUNKS_PER_TURN_MAX: usize = 16;
 /// Bytes that wait for the kernel before no more commands are taken.
 const UNSENT_BYTES_MAX: usize = 256 * 1024;
+/// A connection counts as idle once it had nothing to do for so long: between the commands of a busy core it rests for
+/// microseconds, and closing it then would only mean opening another one.
+const IDLE_AFTER: Duration = Duration::from_secs(1);
 /// A buffer that grew beyond this is given back when it is empty.
 const BUFFER_BYTES_KEPT_MAX: usize = 64 * 1024;
 
@@ -127,6 +131,7 @@ struct Session {
     stream: Stream,
     replies: Replies,
     in_flight: VecDeque<InFlight>,
+    quiet_since_ms: u64,
     why: Rc<str>,
 }
 
@@ -135,13 +140,14 @@ impl Session {
         of.link.is_open.set(true);
         add(&of.inner.meters.connections_open, 1);
         stream.set_send_deadline(None);
-        let session = Session {
+        let mut session = Session {
             inner: of.inner.clone(),
             node: of.node.clone(),
             link: of.link.clone(),
             stream,
             replies,
             in_flight: VecDeque::new(),
+            quiet_since_ms: 0,
             why: "its task ended".into(),
         };
         session.expect();
@@ -166,10 +172,14 @@ impl Session {
                 }
                 Poll::Ready(Ok(None)) => return Poll::Ready(End::Closed),
                 Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::TimedOut => {
-                    if self.in_flight.is_empty() && self.replies.is_empty() {
+                    if !self.is_quiet() {
+                        return Poll::Ready(End::Silent);
+                    }
+                    let left = self.rest_left();
+                    if left.is_zero() {
                         return Poll::Ready(End::Idle);
                     }
-                    return Poll::Ready(End::Silent);
+                    self.stream.set_recv_deadline(Some(left));
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(End::Failed(error)),
             }
@@ -204,16 +214,30 @@ impl Session {
     }
 
     /// How long it may be silent from now on.
-    fn expect(&self) {
-        let plan = self.inner.plan();
-        let quiet = self.in_flight.is_empty() && self.replies.is_empty();
-        self.stream.set_recv_deadline(Some(if quiet { plan.config.idle_timeout } else { plan.silence_max() }));
+    fn expect(&mut self) {
+        let silence = if self.is_quiet() {
+            self.quiet_since_ms = self.inner.net.now_ms();
+            self.rest_left()
+        } else {
+            self.inner.plan().silence_max()
+        };
+        self.stream.set_recv_deadline(Some(silence));
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.in_flight.is_empty() && self.replies.is_empty()
+    }
+
+    /// How long it may still have nothing to do; not as long where there are more than may rest.
+    fn rest_left(&self) -> Duration {
+        let longest = self.inner.plan().config.idle_timeout;
+        let may = if self.node.may_rest(&self.inner) { longest } else { longest.min(IDLE_AFTER) };
+        may.saturating_sub(Duration::from_millis(self.inner.net.now_ms() - self.quiet_since_ms))
     }
 
     /// It has nothing to do and is not wanted any more.
     fn is_over(&self) -> bool {
-        let idle = self.in_flight.is_empty() && self.node.is_empty();
-        idle && (self.inner.is_closed() || !self.node.may_rest(&self.inner))
+        self.in_flight.is_empty() && self.node.is_empty() && (self.inner.is_closed() || self.node.is_retired())
     }
 
     fn match_replies(&mut self) -> Result<(), End> {

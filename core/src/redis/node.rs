@@ -212,9 +212,13 @@ impl Node {
         }
     }
 
-    /// Of its connections, those beyond what may rest.
+    /// No more connections are open than may rest.
     pub fn may_rest(&self, inner: &Inner) -> bool {
-        !self.retired.get() && self.links.borrow().len() <= inner.plan().share.idle_max
+        self.links.borrow().len() <= inner.plan().share.idle_max
+    }
+
+    pub fn is_retired(&self) -> bool {
+        self.retired.get()
     }
 
     /// The cluster has it no more: its connections end with what is under way.

@@ -143,7 +143,8 @@ impl Drop for RedisServer {
 fn run(port: &Port, bus: &Port, dir: &Dir, options: &[String]) -> (Child, Arc<Mutex<String>>) {
     let mut command = Command::new(PROGRAM);
     command.args(["--port", &port.number.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
-    command.args(["--repl-diskless-sync-delay", "0", "--dir"]).arg(dir.path());
+    // A replica to which its master has sent nothing yet is in nobody's list.
+    command.args(["--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1", "--dir"]).arg(dir.path());
     if options.iter().any(|option| option == "--cluster-enabled") {
         command.args(["--cluster-port", &bus.number.to_string()]);
     }
