@@ -318,6 +318,29 @@ fn a_user_with_few_rights_is_enough() {
     });
 }
 
+#[test]
+fn a_password_is_not_shown_by_a_server_that_repeats_it() {
+    if is_missing("a_password_is_not_shown_by_a_server_that_repeats_it") {
+        return;
+    }
+    let server = RedisServer::start(&["--rename-command", "HELLO", "", "--rename-command", "AUTH", ""]);
+    let address = server.address();
+    let dir = support::gateway::Dir::new();
+    let file = dir.file("password", "swordfish\n");
+    on_core(LONG, move |net| async move {
+        let redis = client(&net, &format!("nodes = [\"{address}\"]\npassword_file = {file:?}\nrefresh = \"100ms\""));
+        let error = redis.command(b"a", &[b"GET", b"a"]).await.unwrap_err().to_string();
+        assert!(error.contains("cannot log in: ERR unknown command") && !error.contains("swordfish"), "{error}");
+        let mut notices = Vec::new();
+        until(&net, "a report", SOON, || {
+            notices.extend(redis.take_notices());
+            !notices.is_empty()
+        })
+        .await;
+        assert!(notices[0].text.contains("cannot log in") && !notices[0].text.contains("swordfish"), "{notices:?}");
+    });
+}
+
 const BUCKET: Library = Library {
     name: "gw",
     code: "#!lua name=gw

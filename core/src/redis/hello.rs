@@ -39,6 +39,12 @@ pub(super) async fn open(inner: &Rc<Inner>, node: &Rc<Node>) -> Result<(Stream, 
     Ok((talk.stream, talk.replies))
 }
 
+/// A server repeats the arguments of a command that it does not know, the password among them: they are left out.
+fn refused(text: &[u8]) -> String {
+    let text = String::from_utf8_lossy(text);
+    format!("cannot log in: {}", text.split(", with args").next().unwrap_or_default())
+}
+
 struct Talk<'a> {
     inner: &'a Rc<Inner>,
     stream: Stream,
@@ -58,7 +64,7 @@ impl Talk<'_> {
         hello.extend([&b"SETNAME"[..], CLIENT_NAME]);
         let Reply::Error(text) = self.ask(&hello).await? else { return Ok(()) };
         if text.starts_with(b"WRONGPASS") || text.starts_with(b"NOAUTH") {
-            return Err(format!("cannot log in: {}", String::from_utf8_lossy(&text)));
+            return Err(refused(&text));
         }
         self.replies.version = RespVersion::Resp2;
         let Some(password) = password else { return Ok(()) };
@@ -68,7 +74,7 @@ impl Talk<'_> {
             None => self.ask(&[b"AUTH", password]).await?,
         };
         match reply {
-            Reply::Error(text) => Err(format!("cannot log in: {}", String::from_utf8_lossy(&text))),
+            Reply::Error(text) => Err(refused(&text)),
             _ => Ok(()),
         }
     }
@@ -90,5 +96,18 @@ impl Talk<'_> {
                 Err(error) => return Err(format!("no answer to {}: {error}", String::from_utf8_lossy(args[0]))),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_server_repeats_of_a_password_is_left_out() {
+        let text = b"ERR unknown command 'AUTH', with args beginning with: 'gateway' 'swordfish' ";
+        assert_eq!(refused(text), "cannot log in: ERR unknown command 'AUTH'");
+        let text = b"WRONGPASS invalid username-password pair or user is disabled.";
+        assert_eq!(refused(text), "cannot log in: WRONGPASS invalid username-password pair or user is disabled.");
     }
 }
