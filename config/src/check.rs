@@ -5,6 +5,7 @@ mod apis;
 mod clusters;
 mod identity;
 mod policies;
+mod redis;
 pub(crate) mod routes;
 
 use std::collections::hash_map::Entry;
@@ -39,6 +40,7 @@ pub(crate) fn snapshot(document: Document, problems: &mut Problems) -> Option<Sn
         drain,
         pool,
         workers,
+        redis,
         listeners,
         clusters,
         policies,
@@ -58,6 +60,7 @@ pub(crate) fn snapshot(document: Document, problems: &mut Problems) -> Option<Sn
         drain: check_drain(&drain.0, problems),
         pool: check_pool(&pool.0),
         workers: snapshot::Workers { threads: workers.0.threads.usize(), queue_max: workers.0.queue_max.usize() },
+        redis: redis.0.into_iter().map(|(name, Table(keys))| redis::check(name, keys, problems)).collect(),
         telemetry,
     };
     let issuers = identity::issuers(issuers.0, problems);

@@ -18,12 +18,14 @@ use crate::path::{ExactPath, PathPrefix};
 use crate::place::Place;
 use crate::policy::{Group, HostEntry, Policy, PolicyNames};
 use crate::problem::{Fault, Problems, quoted};
+use crate::redis::Redis;
 use crate::snapshot::{
     AccessFormat, AccessTarget, Cidr, CoreCount, FilterConfig, Forwarded, HashOn, HostPattern, IoChoice, Steering,
 };
 use crate::units::Percent;
 use crate::when::When;
 
+const REDIS_MAX: usize = 16;
 const LISTENERS_MAX: usize = 1000;
 const BINDS_MAX: usize = 64;
 const CLUSTERS_MAX: usize = 100_000;
@@ -47,8 +49,8 @@ pub(crate) type Timeout = Time<1, DAY_MS>;
 pub(crate) type BodyBytes = Size<0, TIB>;
 
 document! {
-    /// The top of the file. `io`, `cores`, `telemetry`, `control`, `log`, `drain`, `pool` and `workers` are read once, at
-    /// start; the rest is replaced by a reload.
+    /// The top of the file. `io`, `cores`, `telemetry`, `control`, `log`, `drain`, `pool`, `workers` and `redis` are read
+    /// once, at start; the rest is replaced by a reload.
     struct Document {
         /// I/O engine. `auto` probes for io_uring and falls back to epoll with one line in the log: containers often
         /// forbid io_uring.
@@ -67,6 +69,8 @@ document! {
         pool: Table<Pool> = {};
         /// Threads beside the cores.
         workers: Table<Workers> = {};
+        /// What gateways share: limits of the whole fleet, cached answers.
+        redis: Named<Table<Redis>, REDIS_MAX> = {};
         /// Where clients connect.
         listeners: Named<Table<Listener>, LISTENERS_MAX> = {};
         /// Where requests go.

@@ -21,6 +21,7 @@ mod path;
 mod place;
 mod policy;
 mod problem;
+mod redis;
 mod reference;
 pub mod snapshot;
 pub mod units;

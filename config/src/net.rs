@@ -88,7 +88,7 @@ impl Word for SocketPath {
     }
 }
 
-fn absolute(text: &str) -> Result<PathBuf, Fault> {
+pub(crate) fn absolute(text: &str) -> Result<PathBuf, Fault> {
     if text.starts_with('/') && text.len() > 1 && !text.contains('\0') {
         return Ok(PathBuf::from(text));
     }

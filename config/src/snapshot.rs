@@ -3,6 +3,7 @@
 
 mod cluster;
 mod identity;
+mod redis;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -14,6 +15,7 @@ pub use crate::expression::{Expression, PathExpression};
 use crate::units::Percent;
 pub use cluster::*;
 pub use identity::*;
+pub use redis::*;
 
 /// A whole configuration that passed every check.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,6 +53,8 @@ pub struct Process {
     pub drain: Drain,
     pub pool: Pool,
     pub workers: Workers,
+    /// Sorted by name.
+    pub redis: Vec<Redis>,
 }
 
 /// Threads beside the cores.

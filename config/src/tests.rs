@@ -31,8 +31,8 @@ fn seconds(seconds: u64) -> Duration {
 
 #[test]
 fn process_defaults() {
-    let Process { io, cores, telemetry, control, log, drain, pool, workers } = snapshot(SMALLEST).process;
-    assert_eq!(io, IoChoice::Auto);
+    let Process { io, cores, telemetry, control, log, drain, pool, workers, redis } = snapshot(SMALLEST).process;
+    assert_eq!((io, redis), (IoChoice::Auto, Vec::new()));
     let each = CoreLimits {
         ring_entries: 4096,
         connections_max: 65536,
@@ -50,6 +50,28 @@ fn process_defaults() {
     let (idle_timeout, lifetime_max) = (seconds(90), seconds(3600));
     assert_eq!(workers, Workers { threads: 2, queue_max: 1024 });
     assert_eq!(pool, Pool { idle_max: 1000, idle_per_endpoint_max: 100, idle_timeout, lifetime_max });
+}
+
+#[test]
+fn redis_defaults() {
+    let text = format!("{SMALLEST}\n[redis.limits]\nnodes = [\"10.0.0.1:6379\"]\n");
+    let expected = Redis {
+        name: "limits".to_owned(),
+        nodes: vec![EndpointAddress::Ip("10.0.0.1:6379".parse().expect("an address"))],
+        username: None,
+        password: None,
+        timeout: Duration::from_millis(50),
+        connect_timeout: Duration::from_millis(500),
+        active_max: 500,
+        wait: true,
+        queue_max: 5000,
+        idle_max: 100,
+        idle_timeout: seconds(240),
+        read_from: ReadFrom::Master,
+        refresh: seconds(30),
+        evicts: false,
+    };
+    assert_eq!(snapshot(&text).process.redis, [expected]);
 }
 
 #[test]

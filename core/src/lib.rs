@@ -16,10 +16,12 @@ pub mod filter;
 pub mod identity; // who a request comes from
 pub mod fetch; // HTTP for the control thread
 pub mod upstream;
+pub mod redis; // limits and caches that gateways share
 // What travels, what is counted, what crosses cores.
 pub mod exchange;
 pub mod route;
 pub mod observe;
+pub mod secret; // what the configuration points to
 pub mod mesh;
 pub mod sockets;
 pub mod net;

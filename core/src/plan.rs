@@ -22,6 +22,7 @@ use crate::filter::{self, Building, Chance, Filter, Gathered};
 use crate::mesh::Registry;
 use crate::net::Address;
 use crate::observe::RouteLabel;
+use crate::redis::RedisPlan;
 use crate::route::Pins;
 use crate::route::split::Split;
 use crate::route::{BuildError, RouteTable};
@@ -39,6 +40,7 @@ pub struct Plan {
     pub node: Node,
     pub listeners: Vec<ListenerPlan>,
     pub clusters: Vec<ClusterPlan>,
+    pub redis: Vec<RedisPlan>,
     pub table: RouteTable,
     /// By route id.
     pub routes: Vec<RoutePlan>,
@@ -155,7 +157,7 @@ impl Plan {
         node: Node,
         before: Option<&Plan>,
     ) -> Result<Plan, Vec<Fault>> {
-        let mut faults = Vec::new();
+        let (redis, mut faults) = redis(snapshot, names, node);
         let table = RouteTable::build(snapshot).map_err(|error| faults.push(route_fault(&error)));
         let mut routes = Vec::with_capacity(snapshot.routes.len());
         let mut labels = Vec::with_capacity(snapshot.routes.len());
@@ -203,6 +205,7 @@ impl Plan {
                 node,
                 listeners: snapshot.listeners.iter().map(listener).collect(),
                 clusters: clusters(snapshot, names, node, before),
+                redis,
                 table,
                 routes,
                 outer,
@@ -288,6 +291,13 @@ fn clusters(snapshot: &Snapshot, names: &dyn Names, node: Node, before: Option<&
         ClusterPlan::new(config.clone(), endpoints(config, names), before, node.cores, now_ms)
     };
     snapshot.clusters.iter().map(plan).collect()
+}
+
+fn redis(snapshot: &Snapshot, names: &dyn Names, node: Node) -> (Vec<RedisPlan>, Vec<Fault>) {
+    let mut faults = Vec::new();
+    let plan = |config| RedisPlan::new(config, |host| names.addresses(host), node.cores);
+    let plans = snapshot.process.redis.iter().filter_map(|config| policies::keep(plan(config), &mut faults));
+    (plans.collect(), faults)
 }
 
 fn endpoints(config: &Cluster, names: &dyn Names) -> Vec<EndpointPlan> {

@@ -266,6 +266,9 @@ impl Life {
             let wait = if lends { LEND_EVERY } else { SWEEP_EVERY };
             self.shard.net.sleep(if pending { LOOK_EVERY } else { wait }).await;
             self.shard.port.flush();
+            for notice in self.shard.redis.iter().flat_map(|redis| redis.take_notices()) {
+                self.tell(ToControl::Notice { core: self.shard.core, notice });
+            }
             if lends {
                 self.shard.lend();
             }

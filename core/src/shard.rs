@@ -19,6 +19,7 @@ use crate::observe::core_meters::add;
 use crate::observe::{CoreLog, Meters, MetersSnapshot};
 use crate::plan::Plan;
 use crate::pool::{FuturePool, Recycled};
+use crate::redis::Cluster as Redis;
 use crate::route::split::first_turn;
 use crate::upstream::{ClusterState, PoolShare};
 
@@ -66,6 +67,8 @@ pub struct Shard {
     pub futures: FuturePool,
     /// For those that send an error.
     pub refusals: FuturePool,
+    /// In the order of the plan's, which stays as it is for as long as the process.
+    pub redis: Vec<Redis>,
     log: Option<RefCell<CoreLog>>,
     adopted: RefCell<Rc<Adopted>>,
     exchanges: Recycled<Exchange>,
@@ -115,6 +118,8 @@ impl Shard {
         let meters = Rc::new(Meters::new(core));
         meters.adopt(plan.labels.clone());
         net.set_epoch(plan.node.epoch);
+        let redis = plan.redis.iter();
+        let redis = redis.map(|plan| Redis::start(core, &net, plan, meters.add_redis(&plan.config.name))).collect();
         let adopted = Adopted::new(plan, None, core, cores, &meters);
         Rc::new(Shard {
             core,
@@ -126,6 +131,7 @@ impl Shard {
             calls,
             futures: FuturePool::default(),
             refusals: FuturePool::default(),
+            redis,
             log: log.map(RefCell::new),
             adopted: RefCell::new(Rc::new(adopted)),
             exchanges: Recycled::new(EXCHANGES_KEPT_MAX),
@@ -151,6 +157,7 @@ impl Shard {
     /// Serves by `plan` from the next request on. Pools, balancers and counters of what stays live on.
     pub fn adopt(&self, plan: Arc<Plan>, cores: usize) {
         self.meters.adopt(plan.labels.clone());
+        std::iter::zip(&self.redis, &plan.redis).for_each(|(redis, plan)| redis.follow(plan));
         let before = self.adopted();
         let adopted = Adopted::new(plan, Some(&before), self.core, cores, &self.meters);
         self.adopted.replace(Rc::new(adopted));

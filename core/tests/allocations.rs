@@ -9,10 +9,13 @@ use std::cell::Cell;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
 
 use inside::{Core, exchange};
 use ringway::net::EngineKind;
 use support::Origin;
+use support::bare_core::on_core;
+use support::redis::{FakeRedis, client};
 
 const WARM_UP: usize = 2_000;
 const COUNTED: usize = 10_000;
@@ -142,7 +145,7 @@ fn an_idle_connection_holds_at_most_a_kibibyte() {
         idle.push(client);
     }
     // Within a second they come to rest, and the gauge of buffers is brought up to date.
-    std::thread::sleep(std::time::Duration::from_millis(1100));
+    std::thread::sleep(Duration::from_millis(1100));
     assert_eq!(core.metric("ringway_core_connections_open"), IDLE as u64 + 1);
     let held = (BYTES.load(Ordering::SeqCst) - before) / IDLE as i64;
     println!("an idle connection that has served holds {held} bytes");
@@ -168,4 +171,32 @@ fn a_plain_request_sends_no_message_between_cores() {
         exchange(&mut client, b"GET /api/a HTTP/1.1\r\nHost: a.test\r\n\r\n", &mut answer, b"HTTP/1.1 200");
     }
     assert_eq!(sent(&mut core), before);
+}
+
+/// A number costs nothing, a string shares the buffer it came in; a list is one at each of three steps of its decoding.
+#[test]
+fn a_command_to_redis_allocates_nothing_and_its_answer_little() {
+    let _alone = alone();
+    let fake = FakeRedis::start(|args| match &args[0][..] {
+        b"INCR" => b":1\r\n".to_vec(),
+        b"GET" => b"$5\r\nhello\r\n".to_vec(),
+        _ => b"*3\r\n:1\r\n:2\r\n:3\r\n".to_vec(),
+    });
+    on_core(Duration::from_secs(60), move |net| async move {
+        IS_CORE.with(|core| core.set(true));
+        let redis = client(&net, &format!("nodes = [\"{}\"]\ntimeout = \"2s\"\nrefresh = \"1h\"", fake.address));
+        for (command, allowed_percent) in [("INCR", 0), ("GET", 1), ("FCALL", 300)] {
+            let args: [&[u8]; 2] = [command.as_bytes(), b"key"];
+            for round in 0..WARM_UP + COUNTED {
+                if round == WARM_UP {
+                    ALLOCATIONS.store(0, Ordering::SeqCst);
+                    COUNTING.store(true, Ordering::SeqCst);
+                }
+                redis.command(b"key", &args).await.unwrap();
+            }
+            COUNTING.store(false, Ordering::SeqCst);
+            let percent = ALLOCATIONS.load(Ordering::SeqCst) * 100 / COUNTED as u64;
+            assert!(percent <= allowed_percent, "{command}: {percent} allocations for 100 commands");
+        }
+    });
 }

@@ -8,10 +8,11 @@ use std::path::Path;
 mod cases;
 
 /// Target and fixture files.
-const TARGETS: [(&str, &[&str]); 3] = [
+const TARGETS: [(&str, &[&str]); 4] = [
     ("request_head", &["request-ok.txt", "request-bad.txt"]),
     ("response_head", &["response-ok.txt", "response-bad.txt"]),
     ("chunked", &["chunked-ok.txt", "chunked-bad.txt"]),
+    ("resp", &["resp-ok.txt", "resp-bad.txt"]),
 ];
 
 fn main() -> std::io::Result<()> {

@@ -1,5 +1,5 @@
-//! HTTP/1 as bytes: heads parsed in place, bodies framed, paths normalised, the pieces of messages written. Strict, without
-//! I/O, clock or unsafe code. What a gateway does with a message is not here.
+//! HTTP/1 as bytes: heads parsed in place, bodies framed, paths normalised, the pieces of messages written; and the replies
+//! of Redis (`resp`). Strict, without I/O, clock or unsafe code. What a gateway does with a message is not here.
 #![forbid(unsafe_code)]
 
 mod authority;
@@ -13,6 +13,7 @@ mod known;
 mod method;
 mod path;
 mod request;
+pub mod resp;
 mod response;
 mod scan;
 mod span;

@@ -278,6 +278,7 @@ impl Control {
                 let ms = held_ns / 1_000_000;
                 say(&format!("core {core}: the filter {filter} of route {route:?} held its loop for {ms} ms"));
             }
+            ToControl::Notice { notice, .. } => self.said.notice(notice),
             ToControl::Stalled { core, lag_ns } => {
                 let ms = lag_ns / 1_000_000;
                 say(&format!("core {core}: one turn of its loop took {ms} ms; all its connections waited"));

@@ -20,6 +20,8 @@ pub const LOOKUPS_MAX: usize = 4;
 pub const FIRST_ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
 /// A name without an answer is asked again this soon, or sooner if `dns_refresh` says so.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
+/// A cluster may be asked for its nodes more often than that, but not the resolver for its seeds.
+const REDIS_REFRESH_MIN: Duration = Duration::from_secs(1);
 /// Refreshes are spread over this share of their interval, so that names do not all fall due at once.
 const JITTER_PERCENT: u64 = 10;
 /// Addresses of one name that are used.
@@ -188,16 +190,22 @@ impl Names {
     }
 }
 
-/// Names, each with the shortest refresh of the clusters that have it.
+/// Names, each with the shortest refresh of those that have it.
 fn wanted(snapshot: &Snapshot) -> BTreeMap<String, Duration> {
     let mut wanted: BTreeMap<String, Duration> = BTreeMap::new();
+    let mut want = |address: &EndpointAddress, often: Duration| {
+        if let EndpointAddress::Dns { host, .. } = address {
+            let refresh = wanted.entry(host.clone()).or_insert(often);
+            *refresh = often.min(*refresh);
+        }
+    };
     for cluster in &snapshot.clusters {
         for endpoint in &cluster.endpoints {
-            if let EndpointAddress::Dns { host, .. } = &endpoint.address {
-                let refresh = wanted.entry(host.clone()).or_insert(cluster.dns_refresh);
-                *refresh = cluster.dns_refresh.min(*refresh);
-            }
+            want(&endpoint.address, cluster.dns_refresh);
         }
+    }
+    for redis in &snapshot.process.redis {
+        redis.nodes.iter().for_each(|node| want(node, redis.refresh.max(REDIS_REFRESH_MIN)));
     }
     wanted
 }

@@ -288,6 +288,7 @@ fn changed_keys(old: &Process, new: &Process) -> Vec<String> {
     compare("pool.idle_per_endpoint_max", old.pool.idle_per_endpoint_max != new.pool.idle_per_endpoint_max);
     compare("pool.idle_timeout", old.pool.idle_timeout != new.pool.idle_timeout);
     compare("pool.lifetime_max", old.pool.lifetime_max != new.pool.lifetime_max);
+    compare("redis", old.redis != new.redis);
     if keys.is_empty() && old != new {
         // What is left is an override of one core.
         let numbers = was.overrides.iter().chain(&is.overrides).map(|(number, _)| *number);
@@ -340,6 +341,7 @@ mod tests {
             ("[cores.0]\nconnections_max = 9", "cores.0"),
             ("[telemetry]\nbind = \"off\"", "telemetry.bind"),
             ("[control]\nsocket = \"/x\"", "control.socket"),
+            ("[redis.a]\nnodes = [\"127.0.0.1:1\"]", "redis"),
             ("[log]\naccess = \"stdout\"", "log.access"),
             ("[log]\naccess_format = \"combined\"", "log.access_format"),
             ("[log]\nqueue_lines_max = 9", "log.queue_lines_max"),

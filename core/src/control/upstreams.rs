@@ -2,11 +2,11 @@
 //! control socket, and a line for each change that the cores made by themselves.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::http::Answer;
 use super::{Control, say};
-use crate::mesh::Quota;
+use crate::mesh::{Notice, Quota};
 use crate::observe::{ClusterFacts, EndpointFacts};
 use crate::plan::Plan;
 use crate::upstream::node::{DRAINED, EJECTED, UNWELL};
@@ -18,6 +18,8 @@ use crate::upstream::{Circuit, ClusterPlan, EndpointNode, budget};
 pub struct Said {
     circuits: RefCell<HashMap<(String, String), Circuit>>,
     ejected: RefCell<HashMap<(String, String), bool>>,
+    /// Subjects that are not well.
+    notices: RefCell<HashSet<String>>,
 }
 
 pub fn facts(plan: &Plan) -> Vec<ClusterFacts> {
@@ -144,6 +146,16 @@ impl Control {
 }
 
 impl Said {
+    /// Cores see the same change one after the other; the first one's words are said.
+    pub fn notice(&self, notice: Notice) {
+        let Notice { subject, well, text } = notice;
+        let mut notices = self.notices.borrow_mut();
+        let is_news = if well { notices.remove(&subject) } else { notices.insert(subject) };
+        if is_news {
+            say(&text);
+        }
+    }
+
     fn circuit(&self, cluster: &str, endpoint: &str, now: Circuit) {
         let key = (cluster.to_owned(), endpoint.to_owned());
         let before = self.circuits.borrow_mut().insert(key, now).unwrap_or(Circuit::Closed);

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use ringway_config::Fault;
 use ringway_config::snapshot::{self, ApiKey, PasswordHash, Snapshot};
 
-use super::issuer::read_secret;
 use super::keys::fingerprint;
+use crate::secret;
 
 /// One consumer.
 #[derive(Debug, Default)]
@@ -44,7 +44,7 @@ impl Consumers {
         for (index, key) in api_keys.iter().enumerate() {
             let digest = match key {
                 ApiKey::Sha256(digest) => Ok(*digest),
-                ApiKey::Secret(secret) => read_secret(secret).map(|key| fingerprint(&key)),
+                ApiKey::Secret(secret) => secret::read(secret).map(|key| fingerprint(&key)),
             };
             let taken = digest.and_then(|digest| match self.by_api_key.insert(digest, number) {
                 Some(other) if other != number => {
@@ -58,7 +58,7 @@ impl Consumers {
             }
         }
         for (id, secret) in hmac_keys {
-            match read_secret(secret) {
+            match secret::read(secret) {
                 Ok(secret) => {
                     self.by_hmac_key.insert(id.clone(), (secret, number));
                 }

@@ -1,19 +1,17 @@
 //! An issuer as a plan has it, and what the node knows of it: the keys that were fetched, how old they are, what became of
 //! tokens. Fetches nothing (`control`).
 
-use std::fs;
 use std::sync::Arc;
 
 use ringway_config::Fault;
-use ringway_config::snapshot::{self, KeyMaterial, Secret};
+use ringway_config::snapshot::{self, KeyMaterial};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::keys::{Found, Key, KeySet};
 use super::token::{Refused, Signed};
 use crate::mesh::{Bell, CoreCounts, Published, Registry, Word};
+use crate::secret;
 
-/// A secret or a key file is not larger.
-const SECRET_BYTES_MAX: u64 = 64 * 1024;
 /// What a token came to: verified, then one count for each way of refusal.
 pub const RESULTS: usize = 1 + Refused::ALL.len();
 
@@ -131,7 +129,7 @@ impl IssuerNode {
 fn own_key(key: &snapshot::IssuerKey, algorithms: &[snapshot::Algorithm], digests: &mut Vec<u8>) -> Result<Key, Fault> {
     let (KeyMaterial::Pem(secret) | KeyMaterial::Secret(secret)) = &key.material;
     let fault = |why: String| Fault::new(why).at(key.place.clone());
-    let bytes = read_secret(secret).map_err(fault)?;
+    let bytes = secret::read(secret).map_err(fault)?;
     digests.extend_from_slice(format!("{:?}{:?}", key.kid, key.algorithm).as_bytes());
     digests.extend_from_slice(&super::keys::fingerprint(&bytes));
     let kid = key.kid.as_deref();
@@ -143,34 +141,4 @@ fn own_key(key: &snapshot::IssuerKey, algorithms: &[snapshot::Algorithm], digest
         },
     };
     made.map_err(fault)
-}
-
-/// The secret, wherever it is. One line end behind a file's text is no part of it.
-///
-/// # Errors
-/// Why it cannot be had; never the secret.
-pub fn read_secret(secret: &Secret) -> Result<Vec<u8>, String> {
-    match secret {
-        Secret::Text(text) => Ok(text.clone().into_bytes()),
-        Secret::Env(name) => match std::env::var(name) {
-            Ok(text) if !text.is_empty() => Ok(text.into_bytes()),
-            _ => Err(format!("the environment has no {name}")),
-        },
-        Secret::File(path) => {
-            let cannot = |why: String| format!("{} cannot be read: {why}", path.display());
-            let size = fs::metadata(path).map_err(|error| cannot(error.to_string()))?.len();
-            if size > SECRET_BYTES_MAX {
-                return Err(cannot(format!("{size} bytes; the most is {SECRET_BYTES_MAX}")));
-            }
-            let mut bytes = fs::read(path).map_err(|error| cannot(error.to_string()))?;
-            if bytes.last() == Some(&b'\n') {
-                bytes.pop();
-                bytes.pop_if(|byte| *byte == b'\r');
-            }
-            match bytes.is_empty() {
-                true => Err(format!("{} is empty", path.display())),
-                false => Ok(bytes),
-            }
-        }
-    }
 }

@@ -11,7 +11,7 @@ mod token;
 
 pub use cache::TextCache;
 pub use consumers::{Consumer, Consumers};
-pub use issuer::{IssuerNode, IssuerPlan, RESULTS, read_secret};
+pub use issuer::{IssuerNode, IssuerPlan, RESULTS};
 pub use keys::{KEYS_MAX, Key, KeySet, fingerprint};
 pub use remembered::{Recalled, Remembered, Spared};
 pub use token::{Refused, Signed, TOKEN_BYTES_MAX, Token, Verified};

@@ -89,11 +89,27 @@ pub enum ToControl<P, S> {
         route: String,
         held_ns: u64,
     },
+    /// Something that an operator should know of has changed.
+    Notice {
+        core: usize,
+        notice: Notice,
+    },
     /// The core's loop did not turn for this long.
     Stalled {
         core: usize,
         lag_ns: u64,
     },
+}
+
+/// A change for the better or the worse. Several cores may see the same; it is said once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    /// What has changed.
+    pub subject: String,
+    /// It is in order now.
+    pub well: bool,
+    /// What is said of it.
+    pub text: String,
 }
 
 impl<P: Send + Sync + 'static, R: Send + 'static> Message for ToShard<P, R> {
@@ -137,6 +153,7 @@ impl<P: Send + Sync + 'static, S: Send + 'static> Message for ToControl<P, S> {
             ToControl::Retired { .. } => "retired",
             ToControl::Meters { .. } => "meters",
             ToControl::Drained { .. } => "drained",
+            ToControl::Notice { .. } => "notice",
             ToControl::Stalled { .. } => "stalled",
             ToControl::Held { .. } => "held",
         }

@@ -26,7 +26,7 @@ pub use broadcast::{Adoption, Blocker, Outcome};
 pub use counts::CoreCounts;
 pub use gauge::{CoreGauge, CoreGauges};
 pub use inbox::{Full, Receiver, Sender, inbox};
-pub use message::{DrainStep, ToControl, ToShard};
+pub use message::{DrainStep, Notice, ToControl, ToShard};
 pub use policy::{KindCounts, Message, Policy, Sent};
 pub use port::{Lane, Port};
 pub use published::{Bell, Published};

@@ -8,6 +8,7 @@ use crate::mesh::KindCounts;
 use crate::observe::core_meters::{CoreMeters, add};
 use crate::observe::flags::{Flag, Source};
 use crate::observe::histogram::{Histogram, OVERHEAD, RESPONSE_TIME};
+use crate::observe::redis::RedisMeters;
 use crate::observe::snapshot::{Combo, MetersSnapshot, RouteRow, Tables, TimeRow};
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -60,6 +61,7 @@ pub struct Observation {
 pub struct Meters {
     core_index: usize,
     pub core: CoreMeters,
+    redis: RefCell<Vec<Rc<RedisMeters>>>,
     labels: RefCell<Arc<[RouteLabel]>>,
     /// One per label.
     routes: RefCell<Vec<OnceCell<Rc<RouteStats>>>>,
@@ -96,12 +98,20 @@ impl Meters {
         Meters {
             core_index,
             core: CoreMeters::new(),
+            redis: RefCell::default(),
             labels: RefCell::default(),
             routes: RefCell::default(),
             no_route: Rc::default(),
             retired: RefCell::default(),
             adoptions: Cell::new(0),
         }
+    }
+
+    /// Makes the meters of a Redis, which stay for as long as the core.
+    pub fn add_redis(&self, name: &str) -> Rc<RedisMeters> {
+        let meters = Rc::new(RedisMeters::new(name));
+        self.redis.borrow_mut().push(meters.clone());
+        meters
     }
 
     /// The meter of a route by its index in the labels last adopted; of `NO_ROUTE` for any other index.
@@ -202,6 +212,7 @@ impl SnapshotSlices {
             retired: retired.labels.clone(),
             tables: self.tables,
             own: meters.core.snapshot(),
+            redis: meters.redis.borrow().iter().map(|redis| redis.snapshot()).collect(),
             mesh,
         }
     }

@@ -63,6 +63,7 @@ impl Scrape {
         by_api(&mut page, &totals);
         super::upstreams::render(&mut page, &facts.clusters);
         super::issuers::render(&mut page, &facts.issuers);
+        super::redis::render(&mut page, self.cores.values().flat_map(|seen| &seen.snapshot.redis));
         self.by_core(&mut page);
         self.imbalance(&mut page);
         for seen in self.cores.values_mut() {
@@ -269,6 +270,11 @@ pub(super) struct Page {
 }
 
 impl Page {
+    #[cfg(all(test, not(ringway_loom)))]
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
     pub(super) fn family(&mut self, name: &str, kind: &str, help: &str) {
         // Writing to a String cannot fail, here and below.
         let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");

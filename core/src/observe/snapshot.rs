@@ -6,6 +6,7 @@ use crate::observe::core_meters::CoreSnapshot;
 use crate::observe::flags::{Flag, Source};
 use crate::observe::histogram::{HistogramSnapshot, OVERHEAD, RESPONSE_TIME};
 use crate::observe::meters::{FOLDED, METHODS, NO_ROUTE, RouteLabel};
+use crate::observe::redis::RedisSnapshot;
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -87,6 +88,7 @@ pub struct MetersSnapshot {
     pub(crate) retired: Arc<[RouteLabel]>,
     pub(crate) tables: Tables,
     pub own: CoreSnapshot,
+    pub redis: Vec<RedisSnapshot>,
     /// What became of the messages it sent.
     pub mesh: Vec<KindCounts>,
 }

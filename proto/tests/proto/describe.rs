@@ -1,5 +1,7 @@
 //! Heads and bodies as one line of text each, so that tests can compare and show them.
 
+use bytes::Bytes;
+use ringway_proto::resp::{FrameScan, Reply, RespVersion, decode};
 use ringway_proto::{
     Body, ChunkedDecoder, Field, HeadLimits, Method, NormalPath, Progress, RequestHead, ResponseHead, Span, Step,
     Version,
@@ -129,5 +131,45 @@ pub(crate) fn path(raw: &[u8]) -> String {
             let mark = if normal.ambiguous && normal.readings().count() == 0 { " ~" } else { "" };
             escape(&normal.bytes) + mark + &readings.collect::<String>()
         }
+    }
+}
+
+/// The first reply of the input, and what follows it.
+pub(crate) fn resp(input: &[u8], cuts: Cuts<'_>) -> String {
+    let mut scan = FrameScan::default();
+    let mut end = Ok(None);
+    for cut in cuts {
+        end = scan.find_end(&input[..*cut]);
+        if end != Ok(None) {
+            break;
+        }
+    }
+    let reply = end.and_then(|end| {
+        let frame = end.map(|end| Bytes::copy_from_slice(&input[..end]));
+        frame.map(|frame| Ok((decode(&frame, RespVersion::Resp3)?, frame.len()))).transpose()
+    });
+    match reply {
+        Err(error) => format!("error {error:?}"),
+        Ok(None) => "partial".to_owned(),
+        Ok(Some((reply, end))) if end == input.len() => reply_text(&reply),
+        Ok(Some((reply, end))) => format!("{} rest={}", reply_text(&reply), escape(&input[end..])),
+    }
+}
+
+fn reply_text(reply: &Reply) -> String {
+    let all = |list: &[Reply]| list.iter().map(reply_text).collect::<Vec<_>>().join(" ");
+    match reply {
+        Reply::Nil => "nil".to_owned(),
+        Reply::Text(text) => format!("text({})", escape(text)),
+        Reply::Integer(number) => format!("integer({number})"),
+        Reply::Double(number) => format!("double({number})"),
+        Reply::Boolean(truth) => format!("boolean({truth})"),
+        Reply::List(list) => format!("list({})", all(list)),
+        Reply::Map(pairs) => {
+            let pair = |(key, value): &(Reply, Reply)| format!("{}={}", reply_text(key), reply_text(value));
+            format!("map({})", pairs.iter().map(pair).collect::<Vec<_>>().join(" "))
+        }
+        Reply::Error(text) => format!("error({})", escape(text)),
+        Reply::Push(list) => format!("push({})", all(list)),
     }
 }

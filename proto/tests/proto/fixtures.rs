@@ -66,6 +66,16 @@ fn chunked_bodies_that_are_refused() {
     check("chunked-bad.txt", |case, cuts| describe::chunked(&case.input, cuts));
 }
 
+#[test]
+fn replies_that_are_fine() {
+    check("resp-ok.txt", |case, cuts| describe::resp(&case.input, cuts));
+}
+
+#[test]
+fn replies_that_are_refused() {
+    check("resp-bad.txt", |case, cuts| describe::resp(&case.input, cuts));
+}
+
 /// `raw => normal ~ reading ~ reading` or `raw => error code`, one on each line.
 #[test]
 fn paths() {

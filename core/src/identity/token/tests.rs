@@ -59,14 +59,15 @@ fn published_vectors_come_out_as_they_should() {
     assert_eq!((seen, wrong), (427, Vec::new()));
 }
 
+/// Too small.
+const RSA_1024: &str = r#"{"kty":"RSA","e":"AQAB","n":"rJBIp6T1YK-RtPyvYqFFlcucqewSAA_IReSFchE8qyiQrbARqRlXWkB2DR8j
+_pJQnIpYELbQWZC5Cd0PTGAU8rMbar2AW6zpmBbi7aQf17lUBdt8XI9M9rq7FPVQ1dDdUXm1SVH_9qqWhvMPR422SbfHBEzCAtzK0ANDRo6qz78"}"#;
+
 /// RSA of 1024 bits, an exponent of one, a point off its curve, a secret that is too short, a key for something else.
 #[test]
 fn keys_that_must_not_be_used_are_not() {
     for (jwk, why) in [
-        (
-            r#"{"kty":"RSA","e":"AQAB","n":"rJBIp6T1YK-RtPyvYqFFlcucqewSAA_IReSFchE8qyiQrbARqRlXWkB2DR8j_pJQnIpYELbQWZC5Cd0PTGAU8rMbar2AW6zpmBbi7aQf17lUBdt8XI9M9rq7FPVQ1dDdUXm1SVH_9qqWhvMPR422SbfHBEzCAtzK0ANDRo6qz78"}"#,
-            "bits",
-        ),
+        (&*RSA_1024.replace("\n", ""), "bits"),
         (r#"{"kty":"EC","crv":"P-256","x":"AA","y":"AA"}"#, "length"),
         (r#"{"kty":"EC","crv":"secp256k1","x":"AA","y":"AA"}"#, "curve"),
         (r#"{"kty":"oct","k":"AAAA"}"#, "shared secret"),
