@@ -8,9 +8,9 @@ use ringway::filter::{self, Building, Filter, FilterState, Matched, RequestEdit,
 use ringway::net::{EngineKind, Net, NetLimits};
 use ringway::route::{Captures, Query, RouteTable};
 use ringway_config::Snapshot;
-use ringway_proto::RequestHead;
 use ringway_perf::micro::Micro;
 use ringway_perf::routing::{NoFields, ROUNDS, ROUTES, get, markdown, measure, snapshot};
+use ringway_proto::RequestHead;
 
 const SIZES: [usize; 3] = [10, 1_000, 10_000];
 

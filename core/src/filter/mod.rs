@@ -3,7 +3,9 @@
 //! A request passes the filters of policies from the outside in (`plan/README.md`), then those of its route in the order
 //! they are written; its answer passes them in reverse. Adding one: a file here, and a line in [`build`].
 
+mod answer;
 mod building;
+mod cors;
 mod fault;
 mod headers;
 mod query;
@@ -26,6 +28,7 @@ use crate::net::Net;
 use crate::observe::Flag;
 use crate::route::{Captures, FieldSource, RouteId, RouteTable};
 
+pub use answer::{Answer, AnswerEdit, ChangedBody, Hook, Received, drop_own_fields};
 pub use building::{Building, Withheld};
 pub use state::{Chance, FilterState, Numbers};
 pub use version_notice::VersionNotice;
@@ -34,6 +37,20 @@ pub use version_notice::VersionNotice;
 pub trait Filter: Send + Sync {
     /// Edits of the answer are made here, too (`RequestEdit::answer`).
     fn on_request<'p>(&'p self, request: &mut RequestEdit<'p, '_>) -> Verdict<'p>;
+
+    /// True if it wants to see answers, too.
+    fn sees_answers(&self) -> bool {
+        false
+    }
+
+    /// The head of the request's answer is known. Asked from the innermost filter out, of those that the request has
+    /// reached, if they say so ([`Filter::sees_answers`]). Not for `101`.
+    fn on_answer<'p>(&'p self, _answer: &mut AnswerEdit<'p, '_>) {}
+
+    /// True if it answers CORS preflights itself, whatever they ask for.
+    fn answers_preflights(&self) -> bool {
+        false
+    }
 
     /// What its routes must have.
     fn needs(&self) -> Option<&Needs> {
@@ -46,6 +63,8 @@ pub enum Verdict<'p> {
     Pass,
     /// It is answered here; neither the filters that stand further inside nor the origin see it.
     Reply(Box<Refusal>),
+    /// The same, but not an error: this status, without a body, with the fields of [`RequestEdit::answer`].
+    Answer(u16),
     /// The filter has to wait before it can say.
     Wait(Box<Waiting<'p>>),
     /// It must see the request's whole body first.
@@ -152,7 +171,7 @@ fn refuse_rewrite<'p>(result: Result<(), RewriteError>) -> Verdict<'p> {
 }
 
 /// The filters that routes and policies can name.
-const NAMES: [&str; 6] = ["request_headers", "response_headers", "strip_prefix", "rewrite", "query", "fault"];
+const NAMES: [&str; 7] = ["request_headers", "response_headers", "strip_prefix", "rewrite", "query", "fault", "cors"];
 
 /// Builds the filter that a configuration names.
 ///
@@ -166,6 +185,7 @@ pub fn build(config: &FilterConfig, building: &mut Building<'_>) -> Result<Box<d
         "rewrite" => rewrite::build(config, &mut building.numbers),
         "query" => query::QueryEdits::build(config),
         "fault" => fault::Fault::build(config),
+        "cors" => cors::Cors::build(config, &mut building.numbers),
         name => Err(Fault::new(format!("no filter {name:?}"))
             .at(config.place.clone())
             .cure(format!("the filters are {}", NAMES.join(", ")))),

@@ -4,13 +4,17 @@ use std::future::poll_fn;
 use std::task::Poll;
 
 use ringway_proto::Body;
+use smallvec::SmallVec;
 
 use super::{Fields, Serving};
 use crate::exchange::{BodyReader, Exchange, HeaderEdit, HeaderEdits, Refusal};
-use crate::filter::{Matched, RequestEdit, Then, Verdict, Waiting};
+use crate::filter::{Hook, Matched, RequestEdit, Then, Verdict, Waiting};
 use crate::observe::Flag;
 use crate::plan::InForce;
 use crate::route::RouteId;
+
+/// Filters that want to see an answer, of which a request remembers so many without an allocation.
+const HOOKS_INLINE: usize = 2;
 
 /// What the filters made of a request.
 #[derive(Default)]
@@ -21,6 +25,21 @@ pub struct Filtered<'p> {
     pub stripped: usize,
     /// The request's body, if a filter has read it.
     pub body: Option<Box<ReadBody>>,
+    /// Those that want to see its answer, from the outside in.
+    pub hooks: SmallVec<[Hook<'p>; HOOKS_INLINE]>,
+}
+
+/// Why a request goes no further: a filter answers it.
+pub enum Ended {
+    Refused(Refusal),
+    /// With this status, and not as an error.
+    Answered(u16),
+}
+
+impl From<Refusal> for Ended {
+    fn from(refusal: Refusal) -> Ended {
+        Ended::Refused(refusal)
+    }
 }
 
 /// A request's body before it is forwarded.
@@ -38,12 +57,13 @@ pub async fn run<'p>(
     in_force: InForce<'p>,
     body_max: u64,
     done: &mut Filtered<'p>,
-) -> Result<(), Refusal> {
+) -> Result<(), Ended> {
     let mut step = Step { route, in_force, at: 0, then: None };
     loop {
         match step.advance(serving, x, done) {
             Verdict::Pass => return Ok(()),
-            Verdict::Reply(refusal) => return Err(*refusal),
+            Verdict::Reply(refusal) => return Err(Ended::Refused(*refusal)),
+            Verdict::Answer(status) => return Err(Ended::Answered(status)),
             Verdict::Wait(waiting) => step.then = Some(wait(serving, x, *waiting).await?),
             Verdict::Body(wants) => {
                 if done.body.is_none() {
@@ -87,6 +107,7 @@ impl<'p> Step<'p> {
             net: &serving.shard.net,
             unix_s: &|| serving.shard.unix_s(),
         };
+        let sees_answers = self.in_force.sees_answers();
         let mut verdict = Verdict::Pass;
         while let Verdict::Pass = verdict {
             let before = edit.answer.len();
@@ -94,6 +115,9 @@ impl<'p> Step<'p> {
                 (Some(then), _) => then(&mut edit),
                 (None, Some(filter)) => {
                     self.at += 1;
+                    if sees_answers && filter.sees_answers() {
+                        done.hooks.push(Hook { filter, edits_outside: before });
+                    }
                     filter.on_request(&mut edit)
                 }
                 (None, None) => break,
