@@ -7,7 +7,10 @@ mod answer;
 mod building;
 mod cors;
 mod fault;
+mod file;
 mod headers;
+mod https_redirect;
+mod ip_access;
 mod query;
 mod rewrite;
 mod state;
@@ -171,7 +174,17 @@ fn refuse_rewrite<'p>(result: Result<(), RewriteError>) -> Verdict<'p> {
 }
 
 /// The filters that routes and policies can name.
-const NAMES: [&str; 7] = ["request_headers", "response_headers", "strip_prefix", "rewrite", "query", "fault", "cors"];
+const NAMES: [&str; 9] = [
+    "request_headers",
+    "response_headers",
+    "strip_prefix",
+    "rewrite",
+    "query",
+    "cors",
+    "ip_access",
+    "https_redirect",
+    "fault",
+];
 
 /// Builds the filter that a configuration names.
 ///
@@ -185,6 +198,8 @@ pub fn build(config: &FilterConfig, building: &mut Building<'_>) -> Result<Box<d
         "rewrite" => rewrite::build(config, &mut building.numbers),
         "query" => query::QueryEdits::build(config),
         "fault" => fault::Fault::build(config),
+        "ip_access" => ip_access::IpAccess::build(config),
+        "https_redirect" => https_redirect::HttpsRedirect::build(config),
         "cors" => cors::Cors::build(config, &mut building.numbers),
         name => Err(Fault::new(format!("no filter {name:?}"))
             .at(config.place.clone())
