@@ -48,6 +48,7 @@ fn main() {
             request: &head,
             bytes: b"",
             body: None,
+            new_body: None,
             path: b"/api/v1/users/123456",
             stripped: 0,
             query: None,

@@ -58,6 +58,8 @@ struct Kept {
     lost: bool,
     /// The next receiver has not got it yet.
     owed: bool,
+    /// It is all of the body, whatever was read.
+    whole: bool,
 }
 
 impl Kept {
@@ -144,6 +146,7 @@ impl Pump {
     pub fn with_whole(mut self, bytes: Vec<u8>) -> Pump {
         self.kept.owed = !bytes.is_empty();
         self.kept.bytes = bytes;
+        self.kept.whole = true;
         if self.kept.owed {
             self.state = State::Moving;
         }
@@ -200,7 +203,8 @@ impl Pump {
 
     /// The whole body as it is written, for a second receiver beside the first; `None` unless all of it was read and kept.
     pub fn whole(&self, buffers: &Buffers) -> Option<Vec<u8>> {
-        if !self.is_done() || self.kept.lost || self.kept.bytes.len() as u64 != self.reader.bytes {
+        let is_whole = self.kept.whole || self.kept.bytes.len() as u64 == self.reader.bytes;
+        if !self.is_done() || self.kept.lost || !is_whole {
             return None;
         }
         let mut out = buffers.send_buffer();

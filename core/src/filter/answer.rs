@@ -1,6 +1,6 @@
 //! What a filter sees and changes of an answer whose head is known: an origin's or one that Ringway makes.
 
-use ringway_proto::{Method, RequestHead, ResponseHead};
+use ringway_proto::{RequestHead, ResponseHead};
 
 use super::FilterState;
 use crate::exchange::{BodyLength, Chained, HeaderEdit, HeaderEdits, Transform};
@@ -98,8 +98,9 @@ impl<'p> AnswerEdit<'p, '_> {
         !matches!(self.of.status, 100..=199 | 204 | 304)
     }
 
-    pub fn is_to_head(&self) -> bool {
-        self.of.request.method == Method::Head
+    /// True if Ringway made it.
+    pub fn is_own(&self) -> bool {
+        matches!(self.of.received, Received::Own(_))
     }
 
     /// Changes the body; `bytes`: how many come out, if that is known.

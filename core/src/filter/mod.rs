@@ -3,9 +3,15 @@
 //! A request passes the filters of policies from the outside in (`plan/README.md`), then those of its route in the order
 //! they are written; its answer passes them in reverse. Adding one: a file here, and a line in [`build`].
 
+mod accept;
 mod answer;
 mod building;
+mod changed;
+mod codings;
+mod compress;
 mod cors;
+mod decompress;
+mod error_pages;
 mod fault;
 mod file;
 mod headers;
@@ -112,6 +118,8 @@ pub struct RequestEdit<'p, 'r> {
     pub bytes: &'r [u8],
     /// The whole body, if a filter has asked for it.
     pub body: Option<&'r [u8]>,
+    /// Goes on in place of [`RequestEdit::body`], which must have been asked for.
+    pub new_body: Option<Vec<u8>>,
     /// The normalised path that the route matched.
     pub path: &'r [u8],
     /// Bytes of `path` that the origin does not see; what is left starts with `/` or is empty.
@@ -174,7 +182,7 @@ fn refuse_rewrite<'p>(result: Result<(), RewriteError>) -> Verdict<'p> {
 }
 
 /// The filters that routes and policies can name.
-const NAMES: [&str; 9] = [
+const NAMES: [&str; 12] = [
     "request_headers",
     "response_headers",
     "strip_prefix",
@@ -183,6 +191,9 @@ const NAMES: [&str; 9] = [
     "cors",
     "ip_access",
     "https_redirect",
+    "error_pages",
+    "compress",
+    "decompress",
     "fault",
 ];
 
@@ -200,6 +211,9 @@ pub fn build(config: &FilterConfig, building: &mut Building<'_>) -> Result<Box<d
         "fault" => fault::Fault::build(config),
         "ip_access" => ip_access::IpAccess::build(config),
         "https_redirect" => https_redirect::HttpsRedirect::build(config),
+        "error_pages" => error_pages::ErrorPages::build(config),
+        "compress" => compress::Compress::build(config),
+        "decompress" => decompress::Decompress::build(config),
         "cors" => cors::Cors::build(config, &mut building.numbers),
         name => Err(Fault::new(format!("no filter {name:?}"))
             .at(config.place.clone())

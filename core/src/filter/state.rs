@@ -1,10 +1,12 @@
 //! What filters keep on one core: memory for regular expressions, random numbers. Made anew with each plan.
 
 use std::cell::{OnceCell, RefCell};
+use std::rc::Rc;
 
 use regex_automata::meta::{Cache, Regex};
 use ringway_config::units::Percent;
 
+use super::codings::Coders;
 use crate::upstream::balance::Random;
 
 /// What is numbered while a plan is built.
@@ -18,6 +20,7 @@ pub struct FilterState {
     /// By number; made on first use.
     regexes: Box<[OnceCell<RefCell<Cache>>]>,
     random: Random,
+    pub(super) coders: Rc<Coders>,
 }
 
 /// How probable something is, of 2^32.
@@ -33,8 +36,11 @@ impl Numbers {
 
 impl FilterState {
     /// `seed` is another one on each core; `before` is what the plan before had.
-    pub fn new(numbers: &Numbers, seed: u64, _before: Option<&FilterState>) -> FilterState {
-        FilterState { regexes: (0..numbers.regexes).map(|_| OnceCell::new()).collect(), random: Random::new(seed) }
+    pub fn new(numbers: &Numbers, seed: u64, before: Option<&FilterState>) -> FilterState {
+        let regexes = (0..numbers.regexes).map(|_| OnceCell::new()).collect();
+        // Bodies that are under way count over reloads.
+        let coders = before.map(|before| before.coders.clone()).unwrap_or_default();
+        FilterState { regexes, random: Random::new(seed), coders }
     }
 
     /// The memory that the regular expression of this number searches with: its own on each core, so that no search

@@ -62,6 +62,7 @@ impl Passed {
             request: &RequestHead::new(),
             bytes: b"",
             body: None,
+            new_body: None,
             path: &path.bytes,
             stripped: 0,
             query: query.map(str::as_bytes),

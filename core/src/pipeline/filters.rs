@@ -58,9 +58,12 @@ pub async fn run<'p>(
     body_max: u64,
     done: &mut Filtered<'p>,
 ) -> Result<(), Ended> {
-    let mut step = Step { route, in_force, at: 0, then: None };
+    let mut step = Step { route, in_force, at: 0, then: None, new_body: None };
     loop {
-        match step.advance(serving, x, done) {
+        let verdict = step.advance(serving, x, done);
+        let replaced = step.new_body.take().map(|bytes| replace_body(x, done, bytes));
+        match verdict {
+            Verdict::Pass if replaced.is_some() => {}
             Verdict::Pass => return Ok(()),
             Verdict::Reply(refusal) => return Err(Ended::Refused(*refusal)),
             Verdict::Answer(status) => return Err(Ended::Answered(status)),
@@ -84,10 +87,12 @@ struct Step<'p> {
     at: usize,
     /// The one before it has waited.
     then: Option<Then<'p>>,
+    /// What it makes of the request's body.
+    new_body: Option<Vec<u8>>,
 }
 
 impl<'p> Step<'p> {
-    /// Runs filters until one does not just pass the request on, or none is left.
+    /// Runs filters until one does not just pass the request on, one makes another body, or none is left.
     fn advance(&mut self, serving: &Serving<'p>, x: &mut Exchange, done: &mut Filtered<'p>) -> Verdict<'p> {
         let bytes = x.request_bytes.bytes();
         let mut edit = RequestEdit {
@@ -96,6 +101,7 @@ impl<'p> Step<'p> {
             request: &x.request,
             bytes,
             body: done.body.as_ref().map(|body| &*body.bytes),
+            new_body: None,
             path: &x.path.bytes,
             stripped: done.stripped,
             query: x.request.target.query.map(|query| query.of(bytes)),
@@ -109,7 +115,7 @@ impl<'p> Step<'p> {
         };
         let sees_answers = self.in_force.sees_answers();
         let mut verdict = Verdict::Pass;
-        while let Verdict::Pass = verdict {
+        while matches!(verdict, Verdict::Pass) && edit.new_body.is_none() {
             let before = edit.answer.len();
             verdict = match (self.then.take(), self.in_force.filter(self.at)) {
                 (Some(then), _) => then(&mut edit),
@@ -128,7 +134,16 @@ impl<'p> Step<'p> {
         done.stripped = edit.stripped;
         done.request = edit.headers;
         done.answer = edit.answer;
+        self.new_body = edit.new_body;
         verdict
+    }
+}
+
+/// The request goes on with another body, whose length is known.
+fn replace_body(x: &mut Exchange, done: &mut Filtered<'_>, bytes: Vec<u8>) {
+    if let Some(body) = &mut done.body {
+        x.request.body = Body::Length(bytes.len() as u64);
+        body.bytes = bytes;
     }
 }
 
