@@ -406,3 +406,101 @@ impl Transform for Decoder {
         if self.is_over() { Ok(()) } else { Err(MALFORMED) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::exchange::{Chained, transform_whole};
+
+    const FREE: DecodeLimits = DecodeLimits { bytes_max: u64::MAX, ratio_max: u64::MAX };
+
+    fn decoded(
+        coders: &Rc<Coders>,
+        codings: &[Coding],
+        body: &[u8],
+        limits: DecodeLimits,
+    ) -> Result<Vec<u8>, &'static str> {
+        let decoders = coders.decoders(codings, limits).expect("few are at work");
+        let mut each = decoders.into_iter().map(|decoder| Box::new(decoder) as Box<dyn Transform>);
+        let first = each.next().expect("one");
+        let mut all = each.fold(first, |before, next| Box::new(Chained::new(before, next)));
+        let mut out = Vec::new();
+        transform_whole(&mut *all, body, &mut out).map(|()| out)
+    }
+
+    fn encoded(coders: &Rc<Coders>, coding: Coding, pieces: &[Vec<u8>]) -> Vec<u8> {
+        let mut encoder = coders.encoder(coding, 4).expect("few are at work");
+        let mut out = Vec::new();
+        for piece in pieces {
+            assert_eq!(encoder.push(piece, &mut out), Ok(piece.len()));
+            if piece.len() % 2 == 0 {
+                encoder.flush(&mut out).unwrap();
+            }
+        }
+        encoder.finish(&mut out).unwrap();
+        out
+    }
+
+    /// Bytes that pack well and bytes that do not.
+    fn pieces() -> impl Strategy<Value = Vec<Vec<u8>>> {
+        let dense = (any::<u8>(), 0..100_000_usize).prop_map(|(byte, count)| vec![byte; count]);
+        let sparse = proptest::collection::vec(any::<u8>(), 0..20_000);
+        proptest::collection::vec(prop_oneof![dense, sparse], 0..6)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        #[test]
+        fn what_was_encoded_comes_out_again(pieces in pieces()) {
+            let (coders, plain) = (Rc::new(Coders::default()), pieces.concat());
+            for coding in [Coding::Gzip, Coding::Brotli, Coding::Zstd] {
+                let body = encoded(&coders, coding, &pieces);
+                prop_assert!(decoded(&coders, &[coding], &body, FREE).as_ref() == Ok(&plain), "{:?}", coding);
+                let cut = decoded(&coders, &[coding], &body[..body.len() - 1], FREE);
+                prop_assert_eq!(cut.err(), (body.len() > 1).then_some(MALFORMED), "{:?}", coding);
+                let twice = encoded(&coders, Coding::Gzip, &[body]);
+                prop_assert!(decoded(&coders, &[coding, Coding::Gzip], &twice, FREE).as_ref() == Ok(&plain));
+            }
+        }
+
+        #[test]
+        fn no_bytes_make_a_decoder_panic(body in proptest::collection::vec(any::<u8>(), 0..200), dense in any::<bool>()) {
+            let coders = Rc::new(Coders::default());
+            for coding in [Coding::Gzip, Coding::Brotli, Coding::Zstd, Coding::Deflate] {
+                let mut bytes = if dense { encoded(&coders, Coding::Gzip, &[vec![7; 5000]]) } else { Vec::new() };
+                bytes.extend_from_slice(&body);
+                let _ = decoded(&coders, &[coding], &bytes, FREE);
+            }
+        }
+    }
+
+    #[test]
+    fn limits_hold_over_all_codings_of_a_body() {
+        let coders = Rc::new(Coders::default());
+        let zeros = vec![0; 10 << 20];
+        let once = encoded(&coders, Coding::Zstd, &[zeros]);
+        let limits = |bytes_max, ratio_max| DecodeLimits { bytes_max, ratio_max };
+        assert_eq!(decoded(&coders, &[Coding::Zstd], &once, limits(1 << 20, u64::MAX)), Err(TOO_LARGE));
+        assert_eq!(decoded(&coders, &[Coding::Zstd], &once, limits(u64::MAX, 100)), Err(TOO_DENSE));
+        // It comes out unevenly.
+        let ratio = (10 << 20) / once.len() as u64 * 3;
+        assert!(decoded(&coders, &[Coding::Zstd], &once, limits(u64::MAX, ratio)).is_ok());
+        let twice = encoded(&coders, Coding::Gzip, &[once]);
+        let both = [Coding::Zstd, Coding::Gzip];
+        assert_eq!(decoded(&coders, &both, &twice, limits(u64::MAX, ratio)), Err(TOO_DENSE), "each alone is below");
+    }
+
+    #[test]
+    fn a_core_has_so_many_at_work() {
+        let coders = Rc::new(Coders::default());
+        let mut open: Vec<_> = (0..DECODERS_MAX).map(|_| coders.decoders(&[Coding::Gzip], FREE).unwrap()).collect();
+        assert!(coders.decoders(&[Coding::Gzip], FREE).is_none());
+        assert!(coders.encoder(Coding::Gzip, 1).is_some(), "encoders count for themselves");
+        open.pop();
+        assert!(coders.decoders(&[Coding::Gzip, Coding::Gzip], FREE).is_none(), "both or none");
+        assert!(coders.decoders(&[Coding::Gzip], FREE).is_some());
+    }
+}

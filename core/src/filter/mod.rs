@@ -17,6 +17,9 @@ mod file;
 mod headers;
 mod https_redirect;
 mod ip_access;
+mod json;
+mod json_schema;
+mod media;
 mod query;
 mod rewrite;
 mod state;
@@ -182,7 +185,7 @@ fn refuse_rewrite<'p>(result: Result<(), RewriteError>) -> Verdict<'p> {
 }
 
 /// The filters that routes and policies can name.
-const NAMES: [&str; 12] = [
+const NAMES: [&str; 13] = [
     "request_headers",
     "response_headers",
     "strip_prefix",
@@ -194,6 +197,7 @@ const NAMES: [&str; 12] = [
     "error_pages",
     "compress",
     "decompress",
+    "json_schema",
     "fault",
 ];
 
@@ -214,6 +218,7 @@ pub fn build(config: &FilterConfig, building: &mut Building<'_>) -> Result<Box<d
         "error_pages" => error_pages::ErrorPages::build(config),
         "compress" => compress::Compress::build(config),
         "decompress" => decompress::Decompress::build(config),
+        "json_schema" => json_schema::JsonSchema::build(config),
         "cors" => cors::Cors::build(config, &mut building.numbers),
         name => Err(Fault::new(format!("no filter {name:?}"))
             .at(config.place.clone())

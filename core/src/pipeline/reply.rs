@@ -34,7 +34,7 @@ async fn send_refusal(
     refusal: Refusal,
     filtered: Option<&mut Filtered<'_>>,
 ) -> After {
-    let Refusal { flag, status, code, reason: why, close, allow, retry_after_s, versions } = refusal;
+    let Refusal { flag, status, code, reason: why, close, allow, retry_after_s, member } = refusal;
     let silent = flag == Flag::ClientGone;
     x.record.blame(flag, why);
     x.record.status = if silent { 0 } else { status };
@@ -53,7 +53,7 @@ async fn send_refusal(
         out.extend_from_slice(b"\r\n");
     }
     let mut body = serving.shard.net.buffers().send_buffer();
-    write_problem(&mut body, status, code, x.id.as_str(), versions.as_deref());
+    write_problem(&mut body, status, code, x.id.as_str(), member.as_deref());
     write_field(&mut out, b"X-Request-ID", x.id.as_bytes());
     write_length(&mut out, body.len());
     let made = Made { status, code: Some(code), head: out, body: &body, close };
@@ -62,8 +62,9 @@ async fn send_refusal(
     after
 }
 
-/// Every member is ours or harmless: the title and the code are constants, an id has no character to escape.
-fn write_problem(out: &mut Vec<u8>, status: u16, code: &str, id: &str, versions: Option<&str>) {
+/// Every member is ours or harmless: the title and the code are constants, an id has no character to escape, and one more
+/// is JSON already.
+fn write_problem(out: &mut Vec<u8>, status: u16, code: &str, id: &str, member: Option<&(&str, String)>) {
     out.extend_from_slice(b"{\"type\":\"about:blank\",\"title\":\"");
     out.extend_from_slice(reason(status).as_bytes());
     out.extend_from_slice(b"\",\"status\":");
@@ -75,9 +76,10 @@ fn write_problem(out: &mut Vec<u8>, status: u16, code: &str, id: &str, versions:
         out.extend_from_slice(value.as_bytes());
         out.push(b'"');
     }
-    if let Some(versions) = versions {
-        out.extend_from_slice(b",\"versions\":");
-        out.extend_from_slice(versions.as_bytes());
+    if let Some((name, json)) = member {
+        for part in [",\"", name, "\":", json] {
+            out.extend_from_slice(part.as_bytes());
+        }
     }
     out.extend_from_slice(b"}\n");
 }
