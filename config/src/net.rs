@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use toml::de::DeValue;
 
@@ -183,6 +184,14 @@ impl Decode for Endpoint {
 
     fn sections(place: &str, sections: &mut Vec<Section>) {
         sections.push(EndpointKeys::section(place));
+    }
+}
+
+impl FromStr for Cidr {
+    type Err = Fault;
+
+    fn from_str(text: &str) -> Result<Self, Fault> {
+        Word::parse(text)
     }
 }
 

@@ -261,6 +261,16 @@ impl<'p> InForce<'p> {
         Some(&**filter)
     }
 
+    /// True if one of its filters wants to see answers.
+    #[inline]
+    pub fn sees_answers(self) -> bool {
+        self.inner.sees_answers || self.outer.is_some_and(|outer| outer.sees_answers)
+    }
+
+    pub fn filters(self) -> impl Iterator<Item = &'p dyn Filter> {
+        (0..).map_while(move |at| self.filter(at))
+    }
+
     /// The innermost that says something.
     pub fn setting<T>(self, of: impl Fn(&'p Settings) -> Option<T>) -> Option<T> {
         of(&self.inner.settings).or_else(|| of(&self.outer?.settings))

@@ -81,6 +81,9 @@ fn core(origin: &Origin, engine: EngineKind) -> Core {
          [policies.edge]\nfilters = [{{ request_headers = {{ set = {{ x-edge = '1' }} }} }}]\n\
          [[routes]]\nname = 'user'\npath = '/users/{{id}}'\ncluster = 'o'\n\
          filters = [{{ rewrite = {{ to = '/v2/{{id}}' }} }}, {{ query = {{ set = {{ id = '{{id}}' }}, remove = ['x'] }} }}]\n\
+         [[routes]]\nname = 'pages'\npath = '/pages'\ncluster = 'o'\n\
+         filters = [{{ cors = {{ allow_origins = ['https://a.test', 'https://b.test'], credentials = true, \
+         expose_headers = ['x-total'] }} }}]\n\
          [[routes]]\nname = 'old'\npath_prefix = '/old'\ncluster = 'o'\n\
          filters = [{{ rewrite = {{ regex = '^/old/(.*)$', to = '/new/$1' }} }}]\n",
         origin.address()
@@ -115,6 +118,8 @@ fn no_allocation(engine: EngineKind) {
     let host = "HTTP/1.1\r\nHost: a.test\r\n\r\n";
     steady("a rewrite", core.address, format!("GET /users/a%20b?x=1&y=2 {host}").as_bytes(), b"HTTP/1.1 200");
     steady("a regular expression", core.address, format!("GET /old/a/b {host}").as_bytes(), b"HTTP/1.1 200");
+    let page = b"GET /pages HTTP/1.1\r\nHost: a.test\r\nOrigin: https://b.test\r\n\r\n";
+    steady("cors", core.address, page, b"HTTP/1.1 200");
     steady("404", core.address, b"GET /nowhere HTTP/1.1\r\nHost: a.test\r\n\r\n", b"HTTP/1.1 404");
 }
 

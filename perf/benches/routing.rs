@@ -53,6 +53,7 @@ fn main() {
             request: &head,
             bytes: b"",
             body: None,
+            new_body: None,
             path: b"/api/v1/users/123456",
             normal: &normal,
             stripped: 0,

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use smallvec::SmallVec;
 
 /// Edits that an exchange holds without an allocation.
-const EDITS_INLINE: usize = 4;
+const EDITS_INLINE: usize = 6;
 
 /// Edits of one head, in the order they apply.
 #[derive(Default)]
@@ -19,6 +19,8 @@ pub struct HeaderEdits<'p> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HeaderEdit<'p> {
     Remove(&'p str),
+    /// All fields whose names begin so.
+    RemoveAll(&'p str),
     Set(&'p str, EditValue<'p>),
     Add(&'p str, EditValue<'p>),
 }
@@ -78,6 +80,11 @@ impl<'p> HeaderEdits<'p> {
         self.edits.len()
     }
 
+    /// The edit applies before those from number `at` on.
+    pub fn insert(&mut self, at: usize, edit: HeaderEdit<'p>) {
+        self.edits.insert(at, edit);
+    }
+
     /// The edits from number `at` on apply before all others.
     pub fn bring_to_front(&mut self, at: usize) {
         let later = self.edits.len() - at;
@@ -86,10 +93,12 @@ impl<'p> HeaderEdits<'p> {
 
     /// True if a field that was received must not be copied.
     pub fn drops(&self, name: &[u8]) -> bool {
-        self.edits.iter().any(|edit| match edit {
-            HeaderEdit::Remove(named) | HeaderEdit::Set(named, _) => named.as_bytes().eq_ignore_ascii_case(name),
-            HeaderEdit::Add(..) => false,
-        })
+        self.edits.iter().any(|edit| edit.drops(name))
+    }
+
+    /// The same of the first `len` edits alone.
+    pub fn drops_within(&self, len: usize, name: &[u8]) -> bool {
+        self.edits[..len].iter().any(|edit| edit.drops(name))
     }
 
     /// The value that the last edit sets for `name` (lower case).
@@ -102,17 +111,31 @@ impl<'p> HeaderEdits<'p> {
 
     /// The fields to write behind those that were copied, in order. Of several `set` of one name the last stays.
     pub fn written(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.edits.iter().enumerate().filter_map(|(at, edit)| match edit {
-            HeaderEdit::Remove(_) => None,
-            HeaderEdit::Set(name, value) => (!self.undone(at, name)).then_some((*name, &**value)),
-            HeaderEdit::Add(name, value) => (!self.undone(at, name)).then_some((*name, &**value)),
-        })
+        self.written_within(self.edits.len())
     }
 
-    fn undone(&self, at: usize, name: &str) -> bool {
-        self.edits[at + 1..].iter().any(|later| match later {
-            HeaderEdit::Remove(named) | HeaderEdit::Set(named, _) => *named == name,
-            HeaderEdit::Add(..) => false,
+    /// The same of the first `len` edits alone.
+    pub fn written_within(&self, len: usize) -> impl Iterator<Item = (&str, &str)> {
+        let edits = &self.edits[..len];
+        edits.iter().enumerate().filter_map(|(at, edit)| match edit {
+            HeaderEdit::Remove(_) | HeaderEdit::RemoveAll(_) => None,
+            HeaderEdit::Set(name, value) | HeaderEdit::Add(name, value) => {
+                let undone = edits[at + 1..].iter().any(|later| later.drops(name.as_bytes()));
+                (!undone).then_some((*name, &**value))
+            }
         })
+    }
+}
+
+impl HeaderEdit<'_> {
+    /// True if it takes away a field of this name that was there before it.
+    fn drops(&self, name: &[u8]) -> bool {
+        match self {
+            HeaderEdit::Remove(named) | HeaderEdit::Set(named, _) => named.as_bytes().eq_ignore_ascii_case(name),
+            HeaderEdit::RemoveAll(start) => {
+                name.get(..start.len()).is_some_and(|name| name.eq_ignore_ascii_case(start.as_bytes()))
+            }
+            HeaderEdit::Add(..) => false,
+        }
     }
 }

@@ -188,7 +188,18 @@ pub struct AnswerHead<'a, 'p> {
     pub keep_alive: bool,
     /// `Date`, if the origin sent none.
     pub date: &'a [u8],
+    pub length: BodyLength,
     pub edits: &'a HeaderEdits<'p>,
+}
+
+/// What an answer's `Content-Length` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyLength {
+    /// What the origin's does.
+    Received,
+    Ours(u64),
+    /// Nothing: nobody knows it yet.
+    Unknown,
 }
 
 /// Writes the answer's head as the client gets it.
@@ -204,6 +215,9 @@ pub fn write_answer_head(out: &mut Vec<u8>, head: &ResponseHead, bytes: &[u8], s
     }
     if say.body == Body::Chunked {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+    }
+    if let BodyLength::Ours(length) = say.length {
+        write_length(out, length);
     }
     if head.status == 101 {
         write_upgrade(out, &head.fields, bytes);
@@ -258,7 +272,10 @@ fn passes_to_client(field: &Field, head: &ResponseHead, say: &AnswerHead<'_, '_>
         Known::Other => true,
         // A 204 has none (RFC 9110 8.6); an answer to HEAD and a 304 keep theirs, which tells of the body not sent.
         Known::ContentLength => {
-            head.status != 204 && head.status != 101 && matches!(say.body, Body::Length(_) | Body::None)
+            head.status != 204
+                && head.status != 101
+                && matches!(say.body, Body::Length(_) | Body::None)
+                && say.length == BodyLength::Received
         }
         known => !known.hop_by_hop(),
     }

@@ -11,6 +11,7 @@ mod pump;
 mod refusal;
 mod request_id;
 mod rewritten;
+mod transform;
 
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -19,7 +20,8 @@ pub use body::{BodyError, BodyReader};
 pub use edits::{EditValue, HeaderEdit, HeaderEdits};
 pub use forwarded::{Hop, PeerText, client_address, write_hop};
 pub use head::{
-    AnswerHead, Forwarding, max_forwards, write_answer_head, write_connection, write_interim_head, write_request_head,
+    AnswerHead, BodyLength, Forwarding, max_forwards, write_answer_head, write_connection, write_interim_head,
+    write_request_head,
 };
 pub use head_buffer::HeadBuffer;
 pub use identity::{Identity, claim, texts};
@@ -30,6 +32,7 @@ pub use request_id::{RequestId, RequestIds};
 pub use rewritten::{REWRITTEN_BYTES_MAX, RewriteError, Rewritten};
 use ringway_proto::{NormalPath, RequestHead, ResponseHead};
 use smallvec::SmallVec;
+pub use transform::{Chained, STEP_BYTES_MAX, Transform, transform_whole};
 
 use crate::observe::{Flag, Source, Try};
 use crate::route::Captures;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use ringway_proto::{CHUNK_END, write_chunk_head, write_last_chunk};
 
 use super::body::{BodyError, BodyReader};
+use super::transform::{Step, Through, Transform};
 use crate::net::{Buffers, Room, Stream};
 
 /// Bytes that may wait in the receiving stream before the pump stops reading: enough for a fast link. What the sender's
@@ -15,6 +16,10 @@ use crate::net::{Buffers, Room, Stream};
 const UNSENT_BYTES_MAX: usize = 128 * 1024;
 /// The same while half of the core's buffers hold bytes. While three quarters do, a piece goes before the next is read.
 const UNSENT_BYTES_MAX_AT_HALF: usize = 32 * 1024;
+
+/// Pieces that a body which is changed moves by in one poll; then other tasks have their turn. A piece is one buffer of
+/// the core, which takes a slow encoder about a millisecond.
+const CHANGED_PIECES_MAX: usize = 4;
 
 /// How a body is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +45,7 @@ pub struct Pump {
     unsent_before: usize,
     kept: Kept,
     copy: Option<Box<Copied>>,
+    through: Option<Box<Through>>,
 }
 
 /// What was read of the body, for another receiver.
@@ -52,6 +58,8 @@ struct Kept {
     lost: bool,
     /// The next receiver has not got it yet.
     owed: bool,
+    /// It is all of the body, whatever was read.
+    whole: bool,
 }
 
 impl Kept {
@@ -112,7 +120,16 @@ impl Pump {
             unsent_before: 0,
             kept: Kept::default(),
             copy: None,
+            through: None,
         }
+    }
+
+    /// The receiver gets what `transform` makes of the body. Such a body is not kept for another receiver.
+    pub fn through(mut self, transform: Box<dyn Transform>) -> Pump {
+        self.through = Some(Through::new(transform));
+        self.kept.lost = true;
+        self.state = State::Moving;
+        self
     }
 
     pub fn until(mut self, until_ms: u64) -> Pump {
@@ -129,6 +146,7 @@ impl Pump {
     pub fn with_whole(mut self, bytes: Vec<u8>) -> Pump {
         self.kept.owed = !bytes.is_empty();
         self.kept.bytes = bytes;
+        self.kept.whole = true;
         if self.kept.owed {
             self.state = State::Moving;
         }
@@ -185,7 +203,8 @@ impl Pump {
 
     /// The whole body as it is written, for a second receiver beside the first; `None` unless all of it was read and kept.
     pub fn whole(&self, buffers: &Buffers) -> Option<Vec<u8>> {
-        if !self.is_done() || self.kept.lost || self.kept.bytes.len() as u64 != self.reader.bytes {
+        let is_whole = self.kept.whole || self.kept.bytes.len() as u64 == self.reader.bytes;
+        if !self.is_done() || self.kept.lost || !is_whole {
             return None;
         }
         let mut out = buffers.send_buffer();
@@ -206,6 +225,11 @@ impl Pump {
     /// Body bytes read so far.
     pub fn bytes(&self) -> u64 {
         self.reader.bytes
+    }
+
+    /// Body bytes that the receiver gets, so far.
+    pub fn bytes_written(&self) -> u64 {
+        self.through.as_ref().map_or(self.reader.bytes, |through| through.bytes)
     }
 
     /// Moves what can be moved. Ready when everything is queued (not yet flushed) at `to`.
@@ -247,18 +271,12 @@ impl Pump {
             self.write_kept(&mut out);
             to.queue_buffer(out);
         }
+        if self.through.is_some() {
+            return self.advance_changed(cx, from, to, buffers);
+        }
         loop {
-            let unsent_max = match buffers.room() {
-                Room::Plenty => UNSENT_BYTES_MAX,
-                Room::Half => UNSENT_BYTES_MAX_AT_HALF,
-                Room::Scarce => 0,
-            };
-            if to.unsent_bytes() > unsent_max {
-                if to.poll_room(cx, unsent_max)?.is_pending() {
-                    self.note_send_progress(to);
-                    return Poll::Pending;
-                }
-                to.set_send_deadline(None);
+            if self.poll_room(cx, to, buffers)?.is_pending() {
+                return Poll::Pending;
             }
             match self.reader.poll_next(cx, from) {
                 Poll::Ready(Ok(Some(chunk))) => {
@@ -274,17 +292,68 @@ impl Pump {
                     return Poll::Ready(Ok(()));
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(PumpError::Source(error))),
-                Poll::Pending => {
-                    if self.reader.bytes != bytes_before || bytes_before == 0 {
-                        self.watch(from);
-                    }
-                    // What failed at the receiver must show although nothing more comes from the sender.
-                    return match to.poll_room(cx, usize::MAX) {
-                        Poll::Ready(Err(error)) => Poll::Ready(Err(PumpError::Sink(error))),
-                        _ => Poll::Pending,
-                    };
-                }
+                Poll::Pending => return self.wait(cx, from, to, bytes_before),
             }
+        }
+    }
+
+    /// As [`Pump::advance`], for a body that is changed on its way.
+    #[inline(never)]
+    fn advance_changed(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &Stream,
+        to: &Stream,
+        buffers: &Buffers,
+    ) -> Poll<Result<(), PumpError>> {
+        let bytes_before = self.reader.bytes;
+        for _ in 0..CHANGED_PIECES_MAX {
+            if self.poll_room(cx, to, buffers)?.is_pending() {
+                return Poll::Pending;
+            }
+            let Some(through) = &mut self.through else { return Poll::Ready(Ok(())) };
+            let mut out = buffers.send_buffer();
+            let step = through.step(cx, &mut self.reader, from, &mut out).map_err(PumpError::Source)?;
+            self.write_changed(to, out, buffers);
+            match step {
+                Step::Moved => {}
+                Step::Ended => {
+                    self.finish(to, buffers);
+                    return Poll::Ready(Ok(()));
+                }
+                Step::Waits => return self.wait(cx, from, to, bytes_before),
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Pending while the receiver has enough to take.
+    fn poll_room(&mut self, cx: &mut Context<'_>, to: &Stream, buffers: &Buffers) -> Poll<Result<(), io::Error>> {
+        let unsent_max = match buffers.room() {
+            Room::Plenty => UNSENT_BYTES_MAX,
+            Room::Half => UNSENT_BYTES_MAX_AT_HALF,
+            Room::Scarce => 0,
+        };
+        if to.unsent_bytes() > unsent_max {
+            if to.poll_room(cx, unsent_max)?.is_pending() {
+                self.note_send_progress(to);
+                return Poll::Pending;
+            }
+            to.set_send_deadline(None);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// The sender pauses.
+    fn wait(&self, cx: &mut Context<'_>, from: &Stream, to: &Stream, bytes_before: u64) -> Poll<Result<(), PumpError>> {
+        if self.reader.bytes != bytes_before || bytes_before == 0 {
+            self.watch(from);
+        }
+        // What failed at the receiver must show although nothing more comes from the sender.
+        match to.poll_room(cx, usize::MAX) {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(PumpError::Sink(error))),
+            _ => Poll::Pending,
         }
     }
 
@@ -322,6 +391,20 @@ impl Pump {
                 to.queue_static(CHUNK_END);
             }
         }
+    }
+
+    fn write_changed(&self, to: &Stream, out: Vec<u8>, buffers: &Buffers) {
+        if out.is_empty() {
+            return buffers.give_back(out);
+        }
+        if self.encoding == Encoding::Plain {
+            return to.queue_buffer(out);
+        }
+        let mut line = buffers.send_buffer();
+        write_chunk_head(&mut line, out.len());
+        to.queue_buffer(line);
+        to.queue_buffer(out);
+        to.queue_static(CHUNK_END);
     }
 
     fn write_kept(&self, out: &mut Vec<u8>) {

@@ -22,16 +22,16 @@ pub struct Refusal {
     pub allow: Option<Cow<'static, str>>,
     /// Seconds in `Retry-After`.
     pub retry_after_s: Option<u32>,
-    /// The versions that an API has, as a JSON list: the member `versions`.
-    pub versions: Option<String>,
+    /// One more member of the problem: its name, and its value as JSON.
+    pub member: Option<Box<(&'static str, String)>>,
 }
 
 impl Refusal {
     /// With the status and the code that the flag stands for.
     pub fn new(flag: Flag, reason: impl Into<Cow<'static, str>>) -> Refusal {
         let (status, code) = (flag.status(), flag.code());
-        let (close, allow, retry_after_s, versions) = (false, None, None, None);
-        Refusal { flag, status, code, reason: reason.into(), close, allow, retry_after_s, versions }
+        let (close, allow, retry_after_s, member) = (false, None, None, None);
+        Refusal { flag, status, code, reason: reason.into(), close, allow, retry_after_s, member }
     }
 
     #[must_use]

@@ -3,14 +3,28 @@
 //! A request passes the filters of policies from the outside in (`plan/README.md`), then those of its route in the order
 //! they are written; its answer passes them in reverse. Adding one: a file here, and a line in [`build`].
 
+mod accept;
+mod answer;
 mod api_key;
 mod auth;
 mod basic;
 mod building;
+mod changed;
+mod codings;
+mod compress;
+mod cors;
 mod credentials;
+mod decompress;
+mod error_pages;
 mod fault;
+mod file;
 mod headers;
+mod https_redirect;
+mod ip_access;
+mod json;
+mod json_schema;
 mod jwt;
+mod media;
 mod query;
 mod rbac;
 mod rewrite;
@@ -33,6 +47,7 @@ use crate::net::Net;
 use crate::observe::Flag;
 use crate::route::{Captures, FieldSource, RouteId, RouteTable};
 
+pub use answer::{Answer, AnswerEdit, ChangedBody, Hook, Received, drop_own_fields};
 pub use building::{Building, Gathered, Withheld};
 pub use credentials::shown_query;
 pub use state::{Chance, FilterState, Numbers};
@@ -53,6 +68,20 @@ pub trait Filter: Send + Sync {
         std::any::type_name::<Self>().rsplit("::").nth(1).unwrap_or_default()
     }
 
+    /// True if it wants to see answers, too.
+    fn sees_answers(&self) -> bool {
+        false
+    }
+
+    /// The head of the request's answer is known. Asked from the innermost filter out, of those that the request has
+    /// reached, if they say so ([`Filter::sees_answers`]). Not for `101`.
+    fn on_answer<'p>(&'p self, _answer: &mut AnswerEdit<'p, '_>) {}
+
+    /// True if it answers CORS preflights itself, whatever they ask for.
+    fn answers_preflights(&self) -> bool {
+        false
+    }
+
     /// What its routes must have.
     fn needs(&self) -> Option<&Needs> {
         None
@@ -64,6 +93,8 @@ pub enum Verdict<'p> {
     Pass,
     /// It is answered here; neither the filters that stand further inside nor the origin see it.
     Reply(Box<Refusal>),
+    /// The same, but not an error: this status, without a body, with the fields of [`RequestEdit::answer`].
+    Answer(u16),
     /// The filter has to wait before it can say.
     Wait(Box<Waiting<'p>>),
     /// It must see the request's whole body first.
@@ -108,6 +139,8 @@ pub struct RequestEdit<'p, 'r> {
     pub bytes: &'r [u8],
     /// The whole body, if a filter has asked for it.
     pub body: Option<&'r [u8]>,
+    /// Goes on in place of [`RequestEdit::body`], which must have been asked for.
+    pub new_body: Option<Vec<u8>>,
     /// The normalised path that the route matched.
     pub path: &'r [u8],
     /// The same, with the ways in which an origin may read it.
@@ -176,7 +209,7 @@ fn refuse_rewrite<'p>(result: Result<(), RewriteError>) -> Verdict<'p> {
 }
 
 /// The filters that routes and policies can name.
-const NAMES: [&str; 11] = [
+const NAMES: [&str; 18] = [
     "request_headers",
     "response_headers",
     "strip_prefix",
@@ -188,6 +221,13 @@ const NAMES: [&str; 11] = [
     "basic",
     "any_of",
     "rbac",
+    "cors",
+    "ip_access",
+    "https_redirect",
+    "error_pages",
+    "compress",
+    "decompress",
+    "json_schema",
 ];
 
 /// Builds the filter that a configuration names.
@@ -204,6 +244,13 @@ pub fn build(config: &FilterConfig, building: &mut Building<'_>) -> Result<Box<d
         "fault" => fault::Fault::build(config),
         "any_of" => auth::build_any(config, building),
         "rbac" => rbac::build(config, building),
+        "ip_access" => ip_access::IpAccess::build(config),
+        "https_redirect" => https_redirect::HttpsRedirect::build(config),
+        "error_pages" => error_pages::ErrorPages::build(config),
+        "compress" => compress::Compress::build(config),
+        "decompress" => decompress::Decompress::build(config),
+        "json_schema" => json_schema::JsonSchema::build(config),
+        "cors" => cors::Cors::build(config, &mut building.numbers),
         name => auth::build(config, building).unwrap_or_else(|| {
             Err(Fault::new(format!("no filter {name:?}"))
                 .at(config.place.clone())

@@ -125,7 +125,7 @@ fn is_normal(path: &str) -> bool {
 }
 
 /// It matches whole paths, and says so: what an expression without ends should replace is read differently elsewhere.
-fn compile(text: &str) -> Result<Regex, String> {
+pub(super) fn compile(text: &str) -> Result<Regex, String> {
     if text.len() > REGEX_BYTES_MAX {
         return Err(format!("longer than {REGEX_BYTES_MAX} bytes"));
     }

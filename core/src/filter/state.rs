@@ -6,6 +6,7 @@ use std::rc::Rc;
 use regex_automata::meta::{Cache, Regex};
 use ringway_config::units::Percent;
 
+use super::codings::Coders;
 use crate::identity::{Remembered, TextCache};
 use crate::upstream::balance::Random;
 
@@ -31,6 +32,8 @@ pub struct FilterState {
     pub(super) passwords: Rc<RefCell<TextCache<u64>>>,
     /// Requests that wait for keys.
     pub(super) waiting: Rc<Cell<u32>>,
+    /// Bodies that are under way count over reloads.
+    pub(super) coders: Rc<Coders>,
 }
 
 /// How probable something is, of 2^32.
@@ -54,6 +57,7 @@ impl FilterState {
             tokens: before.map(|before| before.tokens.clone()).unwrap_or_default(),
             passwords: before.map_or_else(passwords, |before| before.passwords.clone()),
             waiting: before.map(|before| before.waiting.clone()).unwrap_or_default(),
+            coders: before.map(|before| before.coders.clone()).unwrap_or_default(),
         }
     }
 

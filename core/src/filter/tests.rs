@@ -63,6 +63,7 @@ impl Passed {
             request: &RequestHead::new(),
             bytes: b"",
             body: None,
+            new_body: None,
             path: &path.bytes,
             normal: &path,
             stripped: 0,
@@ -80,7 +81,7 @@ impl Passed {
         };
         let refused = built.iter().find_map(|filter| match filter.on_request(&mut edit) {
             Verdict::Reply(refusal) => Some(refusal.code),
-            Verdict::Pass | Verdict::Wait(_) | Verdict::Body(_) => None,
+            Verdict::Pass | Verdict::Answer(_) | Verdict::Wait(_) | Verdict::Body(_) => None,
         });
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
         Passed { path: text(edit.current_path()), query: edit.current_query().map(text), refused }

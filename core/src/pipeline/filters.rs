@@ -5,16 +5,19 @@ use std::task::Poll;
 use std::time::Duration;
 
 use ringway_proto::Body;
+use smallvec::SmallVec;
 
 use super::{Fields, Serving};
 use crate::exchange::{BodyReader, Exchange, HeaderEdit, HeaderEdits, Refusal};
-use crate::filter::{Matched, RequestEdit, Then, Verdict, Waiting};
+use crate::filter::{Hook, Matched, RequestEdit, Then, Verdict, Waiting};
 use crate::observe::Flag;
 use crate::plan::InForce;
 use crate::route::RouteId;
 
 /// A filter that takes longer has held up everybody on its core: it is named.
 const HELD_MAX: Duration = Duration::from_millis(10);
+/// Filters that want to see an answer, of which a request remembers so many without an allocation.
+const HOOKS_INLINE: usize = 2;
 
 /// What the filters made of a request.
 #[derive(Default)]
@@ -25,6 +28,21 @@ pub struct Filtered<'p> {
     pub stripped: usize,
     /// The request's body, if a filter has read it.
     pub body: Option<Box<ReadBody>>,
+    /// Those that want to see its answer, from the outside in.
+    pub hooks: SmallVec<[Hook<'p>; HOOKS_INLINE]>,
+}
+
+/// Why a request goes no further: a filter answers it.
+pub enum Ended {
+    Refused(Refusal),
+    /// With this status, and not as an error.
+    Answered(u16),
+}
+
+impl From<Refusal> for Ended {
+    fn from(refusal: Refusal) -> Ended {
+        Ended::Refused(refusal)
+    }
 }
 
 /// A request's body before it is forwarded.
@@ -42,12 +60,16 @@ pub async fn run<'p>(
     in_force: InForce<'p>,
     body_max: u64,
     done: &mut Filtered<'p>,
-) -> Result<(), Refusal> {
-    let mut step = Step { route, in_force, at: 0, then: None };
+) -> Result<(), Ended> {
+    let mut step = Step { route, in_force, at: 0, then: None, new_body: None };
     loop {
-        match step.advance(serving, x, done) {
+        let verdict = step.advance(serving, x, done);
+        let replaced = step.new_body.take().map(|bytes| replace_body(x, done, bytes));
+        match verdict {
+            Verdict::Pass if replaced.is_some() => {}
             Verdict::Pass => return Ok(()),
-            Verdict::Reply(refusal) => return Err(*refusal),
+            Verdict::Reply(refusal) => return Err(Ended::Refused(*refusal)),
+            Verdict::Answer(status) => return Err(Ended::Answered(status)),
             Verdict::Wait(waiting) => step.then = Some(wait(serving, x, *waiting).await?),
             Verdict::Body(wants) => {
                 if done.body.is_none() {
@@ -68,10 +90,12 @@ struct Step<'p> {
     at: usize,
     /// The one before it has waited.
     then: Option<Then<'p>>,
+    /// What it makes of the request's body.
+    new_body: Option<Vec<u8>>,
 }
 
 impl<'p> Step<'p> {
-    /// Runs filters until one does not just pass the request on, or none is left.
+    /// Runs filters until one does not just pass the request on, one makes another body, or none is left.
     fn advance(&mut self, serving: &Serving<'p>, x: &mut Exchange, done: &mut Filtered<'p>) -> Verdict<'p> {
         let bytes = x.request_bytes.bytes();
         let mut edit = RequestEdit {
@@ -80,6 +104,7 @@ impl<'p> Step<'p> {
             request: &x.request,
             bytes,
             body: done.body.as_ref().map(|body| &*body.bytes),
+            new_body: None,
             path: &x.path.bytes,
             normal: &x.path,
             stripped: done.stripped,
@@ -94,9 +119,10 @@ impl<'p> Step<'p> {
             calls: &serving.shard.calls,
             unix_s: &|| serving.shard.unix_s(),
         };
+        let sees_answers = self.in_force.sees_answers();
         let mut verdict = Verdict::Pass;
         let mut began = serving.shard.net.now();
-        while let Verdict::Pass = verdict {
+        while matches!(verdict, Verdict::Pass) && edit.new_body.is_none() {
             let before = edit.answer.len();
             #[cfg(feature = "failpoints")]
             crate::net::failpoint::pass_filter();
@@ -104,6 +130,9 @@ impl<'p> Step<'p> {
                 (Some(then), _) => then(&mut edit),
                 (None, Some(filter)) => {
                     self.at += 1;
+                    if sees_answers && filter.sees_answers() {
+                        done.hooks.push(Hook { filter, edits_outside: before });
+                    }
                     filter.on_request(&mut edit)
                 }
                 (None, None) => break,
@@ -119,6 +148,7 @@ impl<'p> Step<'p> {
         done.stripped = edit.stripped;
         done.request = edit.headers;
         done.answer = edit.answer;
+        self.new_body = edit.new_body;
         verdict
     }
 }
@@ -130,6 +160,14 @@ impl Step<'_> {
         let filter = self.in_force.filter(self.at.saturating_sub(1)).map_or("", |filter| filter.name());
         let route = serving.adopted.plan.routes[self.route as usize].name.clone();
         serving.shard.note_held(filter, route, held);
+    }
+}
+
+/// The request goes on with another body, whose length is known.
+fn replace_body(x: &mut Exchange, done: &mut Filtered<'_>, bytes: Vec<u8>) {
+    if let Some(body) = &mut done.body {
+        x.request.body = Body::Length(bytes.len() as u64);
+        body.bytes = bytes;
     }
 }
 

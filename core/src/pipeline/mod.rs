@@ -31,7 +31,7 @@ pub use mirror::{MIRROR_BODY_BYTES_MAX, MIRRORS_OPEN_MAX};
 pub use client::{After, Connection, Listening};
 pub use reply::refuse;
 
-use filters::{Filtered, ReadBody};
+use filters::{Ended, Filtered, ReadBody};
 
 /// The methods that routes can take, for `Allow`.
 const METHODS: &str = "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS";
@@ -89,20 +89,23 @@ pub async fn handle(serving: &Serving<'_>, x: &mut Exchange) -> After {
     let host = || host_of(x.request.authority.of(x.request_bytes.bytes()));
     let in_force = serving.adopted.plan.in_force(rule, serving.listener_index, host);
     let body_max = in_force.setting(|of| of.body_bytes_max).unwrap_or(serving.listener.config.body_bytes_max);
+    let mut filtered = Filtered::default();
+    if in_force.filter(0).is_some()
+        && let Err(ended) = filters::run(serving, x, id, in_force, body_max, &mut filtered).await
+    {
+        return match ended {
+            Ended::Refused(refusal) => refuse(serving, x, refusal, Some(&mut filtered)).await,
+            Ended::Answered(status) => reply::bare(serving, x, status, &mut filtered).await,
+        };
+    }
     if let Body::Length(length) = x.request.body
         && length > body_max
     {
-        return refuse(serving, x, Refusal::body_too_large(body_max), None).await;
-    }
-    let mut filtered = Filtered::default();
-    if in_force.filter(0).is_some()
-        && let Err(refusal) = filters::run(serving, x, id, in_force, body_max, &mut filtered).await
-    {
-        return refuse(serving, x, refusal, Some(&filtered.answer)).await;
+        return refuse(serving, x, Refusal::body_too_large(body_max), Some(&mut filtered)).await;
     }
     let cluster = match &rule.action {
-        ActionPlan::Respond(answer) => return reply::fixed(serving, x, answer, &filtered.answer).await,
-        ActionPlan::Redirect(redirect) => return reply::redirect(serving, x, redirect, &filtered.answer).await,
+        ActionPlan::Respond(answer) => return reply::fixed(serving, x, answer, &mut filtered).await,
+        ActionPlan::Redirect(redirect) => return reply::redirect(serving, x, redirect, &mut filtered).await,
         ActionPlan::Forward(cluster) => *cluster,
         ActionPlan::Split(split) => arms::choose(serving, x, rule, split),
     };
@@ -122,11 +125,11 @@ pub async fn handle(serving: &Serving<'_>, x: &mut Exchange) -> After {
             if let Some(cookie) = origin.cookie_for(opened.at) {
                 filtered.answer.push(HeaderEdit::Add("set-cookie", cookie.into()));
             }
-            let after = relay::answer(serving, x, &origin, opened, &mut upload, &filtered.answer).await;
+            let after = relay::answer(serving, x, &origin, opened, &mut upload, &mut filtered).await;
             mirror.send(&mut upload);
             after
         }
-        Err(refusal) => refuse(serving, x, refusal, None).await,
+        Err(refusal) => refuse(serving, x, refusal, Some(&mut filtered)).await,
     }
 }
 
@@ -149,11 +152,17 @@ fn choose(serving: &Serving<'_>, x: &mut Exchange) -> Result<RouteId, Refusal> {
     let fields = Fields { serving, request: &x.request, bytes };
     let query = query(serving, &x.request, &x.path.bytes, bytes, &fields);
     let table = &serving.adopted.plan.table;
-    let found = if x.path.ambiguous {
-        table.find_all_readings(&query, NormalPath::readings(&x.path), &mut x.captures)
-    } else {
-        table.find(&query, &mut x.captures)
+    let mut find = |query: &Query<'_>| match x.path.ambiguous {
+        true => table.find_all_readings(query, NormalPath::readings(&x.path), &mut x.captures),
+        false => table.find(query, &mut x.captures),
     };
+    let preflighted = preflighted_method(&x.request, bytes).and_then(|method| {
+        let id = find(&Query { method, ..query }).ok()?;
+        let rule = &serving.adopted.plan.routes[id as usize];
+        let in_force = serving.adopted.plan.in_force(rule, serving.listener_index, || query.host);
+        in_force.filters().any(|filter| filter.answers_preflights()).then_some(id)
+    });
+    let found = preflighted.map_or_else(|| find(&query), Ok);
     let id = found.map_err(|missed| {
         let by_version =
             (missed == Missed::Conditions).then(|| versions::refuse_unknown(&serving.adopted.plan, &query));
@@ -161,6 +170,16 @@ fn choose(serving: &Serving<'_>, x: &mut Exchange) -> Result<RouteId, Refusal> {
     })?;
     x.record.route = Some(id);
     Ok(id)
+}
+
+/// The method that a CORS preflight asks about. It belongs to the route that would take that request, though the route
+/// may not take `OPTIONS`; only if a filter there answers it, so that it goes no further.
+fn preflighted_method<'b>(request: &RequestHead, bytes: &'b [u8]) -> Option<&'b [u8]> {
+    if request.method != Method::Options {
+        return None;
+    }
+    let first = |name| named(&request.fields, bytes, name).next().map(|field| field.value.of(bytes));
+    first("origin").and(first("access-control-request-method"))
 }
 
 /// What a route, or an arm of one, is chosen by.
@@ -304,5 +323,18 @@ impl FieldSource for Fields<'_> {
 
     fn client_ip(&self) -> IpAddr {
         client_of_head(self.serving, self.request, self.bytes)
+    }
+
+    fn is_https(&self) -> bool {
+        let serving = self.serving;
+        if !serving.listener.trusts(serving.connection.peer.ip()) {
+            return client::SCHEME == "https";
+        }
+        // Of several values that of the nearest proxy, which is the trusted one.
+        let said = self.request.fields.iter().rfind(|field| field.known == Known::XForwardedProto && !field.twin);
+        said.map_or(client::SCHEME == "https", |field| {
+            let last = field.value.of(self.bytes).rsplit(|byte| *byte == b',').next().unwrap_or_default();
+            last.trim_ascii().eq_ignore_ascii_case(b"https")
+        })
     }
 }

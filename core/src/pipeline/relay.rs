@@ -6,10 +6,12 @@ use std::task::{Context, Poll};
 
 use ringway_proto::{Body, Version};
 
+use super::filters::Filtered;
 use super::{After, Serving};
 use crate::exchange::{
-    AnswerHead, BodyReader, Encoding, Exchange, HeaderEdits, Pump, PumpError, Refusal, write_answer_head,
+    AnswerHead, BodyLength, BodyReader, Encoding, Exchange, HeaderEdits, Pump, PumpError, Refusal, write_answer_head,
 };
+use crate::filter::{Answer, ChangedBody, Received};
 use crate::net::Stream;
 use crate::observe::{Flag, Source};
 use crate::upstream::{Lease, Opened, Origin, blame_for};
@@ -31,36 +33,41 @@ pub async fn answer(
     origin: &Origin<'_>,
     opened: Opened<'_>,
     upload: &mut Pump,
-    edits: &HeaderEdits<'_>,
+    filtered: &mut Filtered<'_>,
 ) -> After {
     let Opened { lease, at, under_way: _until_the_end } = opened;
     x.record.status = x.answer.status;
     x.record.source = Source::Origin;
     if x.answer.status == 101 {
-        return Box::pin(switch_protocols(serving, x, lease, edits)).await;
+        return Box::pin(switch_protocols(serving, x, lease, &filtered.answer)).await;
     }
     if upload.is_moving() && gives_up_upload(x, upload) {
         upload.stop();
     }
-    let framing = client_framing(x);
+    let changed = if filtered.hooks.is_empty() { None } else { pass_out(serving, x, filtered) };
+    let length = changed.as_ref().map_or(BodyLength::Received, |changed| changed.length);
+    let framing = client_framing(x, length);
     let uploaded = upload.is_done() || upload.is_moving();
     let keep = uploaded && framing != Body::UntilClose && serving.keeps_alive(x);
 
     let mut out = serving.shard.net.buffers().send_buffer();
     serving.shard.with_date(|date| {
-        let say = AnswerHead { body: framing, client: x.request.version, keep_alive: keep, date, edits };
+        let edits = &filtered.answer;
+        let say = AnswerHead { body: framing, client: x.request.version, keep_alive: keep, date, length, edits };
         write_answer_head(&mut out, &x.answer, x.answer_bytes.bytes(), &say);
     });
     let mut body = x.answer.body;
-    if let Some(whole) = small_body(body, lease.stream()) {
+    if changed.is_none()
+        && let Some(whole) = small_body(body, lease.stream())
+    {
         out.extend_from_slice(&whole);
         x.record.bytes_out = whole.len() as u64;
         body = Body::None;
     }
     serving.client.queue_buffer(out);
 
-    if (!matches!(body, Body::None | Body::Length(0)) || upload.is_moving())
-        && let Err(broken) = move_bodies(serving, x, origin, lease.stream(), upload, body, framing).await
+    if (!matches!(body, Body::None | Body::Length(0)) || upload.is_moving() || changed.is_some())
+        && let Err(broken) = move_bodies(serving, x, origin, lease.stream(), upload, (body, framing), changed).await
     {
         return Box::pin(give_up(serving, x, (origin, at), broken, framing)).await;
     }
@@ -88,20 +95,25 @@ async fn move_bodies(
     origin: &Origin<'_>,
     from: &Stream,
     upload: &mut Pump,
-    body: Body,
-    framing: Body,
+    (body, framing): (Body, Body),
+    changed: Option<ChangedBody>,
 ) -> Result<(), Broken> {
     let encoding = if framing == Body::Chunked { Encoding::Chunked } else { Encoding::Plain };
     let between = Some(origin.plan.config.between_bytes_timeout);
     let ends_ms = ends_ms(serving, x, body);
     let mut download = Pump::new(BodyReader::new(body), encoding, between, serving.listener.config.send_timeout)
         .until(origin.until_ms.min(ends_ms));
+    if let Some(changed) = changed
+        && framing != Body::None
+    {
+        download = download.through(changed.transform);
+    }
     let began = serving.shard.net.now();
     let buffers = serving.shard.net.buffers();
     let moved = poll_fn(|cx| poll_bodies(cx, serving.client, from, upload, &mut download, buffers)).await;
     let waited = serving.shard.net.reaped_at().saturating_duration_since(began);
     x.record.origin_wait_ns += waited.as_nanos() as u64;
-    x.record.bytes_out += download.bytes();
+    x.record.bytes_out += download.bytes_written();
     x.record.bytes_in = upload.bytes();
     if moved.is_err() && serving.shard.net.now_ms() >= ends_ms {
         return Err(Broken::Client(Flag::Unauthenticated, "the credentials ended before the answer did".into()));
@@ -119,6 +131,25 @@ fn ends_ms(serving: &Serving<'_>, x: &Exchange, body: Body) -> u64 {
     }
 }
 
+/// Shows the answer to the filters that want to see it: what they make of its body.
+#[inline(never)]
+fn pass_out(serving: &Serving<'_>, x: &Exchange, filtered: &mut Filtered<'_>) -> Option<ChangedBody> {
+    let answer = Answer {
+        request: &x.request,
+        request_bytes: x.request_bytes.bytes(),
+        request_id: x.id.as_str(),
+        status: x.answer.status,
+        code: None,
+        state: &serving.adopted.filters,
+        received: Received::Origin(&x.answer, x.answer_bytes.bytes()),
+        body_bytes: match x.answer.body {
+            Body::Length(length) => Some(length),
+            _ => None,
+        },
+    };
+    answer.pass(&filtered.hooks, &mut filtered.answer)
+}
+
 /// An origin that answers and ends before it has read everything will not read the rest; a client that waits for
 /// `100 Continue` and gets a final answer need not send it.
 fn gives_up_upload(x: &Exchange, upload: &Pump) -> bool {
@@ -127,8 +158,14 @@ fn gives_up_upload(x: &Exchange, upload: &Pump) -> bool {
 
 /// How the answer's body ends for the client. What has no length becomes chunked, so that its end can be told from a
 /// broken connection; HTTP/1.0 knows only the latter.
-fn client_framing(x: &Exchange) -> Body {
-    match (x.answer.body, x.request.version) {
+fn client_framing(x: &Exchange, length: BodyLength) -> Body {
+    let body = match (x.answer.body, length) {
+        (Body::None, _) => Body::None,
+        (_, BodyLength::Ours(length)) => Body::Length(length),
+        (_, BodyLength::Unknown) => Body::Chunked,
+        (body, BodyLength::Received) => body,
+    };
+    match (body, x.request.version) {
         (Body::Chunked | Body::UntilClose, Version::Http11) => Body::Chunked,
         (Body::Chunked | Body::UntilClose, Version::Http10) => Body::UntilClose,
         (body, _) => body,
@@ -203,7 +240,14 @@ fn client_flag(error: &std::io::Error) -> Flag {
 async fn switch_protocols(serving: &Serving<'_>, x: &mut Exchange, lease: Lease, edits: &HeaderEdits<'_>) -> After {
     let mut out = serving.shard.net.buffers().send_buffer();
     serving.shard.with_date(|date| {
-        let say = AnswerHead { body: Body::None, client: x.request.version, keep_alive: true, date, edits };
+        let say = AnswerHead {
+            body: Body::None,
+            client: x.request.version,
+            keep_alive: true,
+            date,
+            length: BodyLength::Received,
+            edits,
+        };
         write_answer_head(&mut out, &x.answer, x.answer_bytes.bytes(), &say);
     });
     serving.client.queue_buffer(out);

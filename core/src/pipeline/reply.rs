@@ -6,8 +6,10 @@ use std::task::{Poll, ready};
 use ringway_config::snapshot::Redirect;
 use ringway_proto::{Body, Method, Version, reason, write_decimal, write_field, write_status_line};
 
+use super::filters::Filtered;
 use super::{After, Serving};
-use crate::exchange::{BodyReader, Exchange, HeaderEdits, Refusal, write_connection};
+use crate::exchange::{BodyReader, Exchange, Refusal, transform_whole, write_connection};
+use crate::filter::{Answer, ChangedBody, Received, drop_own_fields};
 use crate::observe::Flag;
 use crate::plan::FixedAnswer;
 use crate::pool::Pooled;
@@ -15,24 +17,24 @@ use crate::pool::Pooled;
 /// A request body that nobody wants is read to its end up to here, so that the connection can be used again.
 const UNWANTED_BODY_BYTES_MAX: u64 = 64 * 1024;
 
-/// Sends an error as `application/problem+json` (RFC 9457). The reason stays in the log. `edits`: those of the filters that
-/// the request has passed. In a place of its own, since a request in service would have to hold the memory for it.
-pub fn refuse<'a>(
+/// Sends an error as `application/problem+json` (RFC 9457). The reason stays in the log. `filtered`: what the filters say
+/// that the request has reached. In a place of its own, since a request in service would have to hold the memory for it.
+pub fn refuse<'a, 'p>(
     serving: &'a Serving<'_>,
     x: &'a mut Exchange,
     refusal: Refusal,
-    edits: Option<&'a HeaderEdits<'_>>,
-) -> Pooled<impl Future<Output = After>> {
-    serving.shard.refusals.place(send_refusal(serving, x, refusal, edits))
+    filtered: Option<&'a mut Filtered<'p>>,
+) -> Pooled<impl Future<Output = After> + use<'a, 'p>> {
+    serving.shard.refusals.place(send_refusal(serving, x, refusal, filtered))
 }
 
 async fn send_refusal(
     serving: &Serving<'_>,
     x: &mut Exchange,
     refusal: Refusal,
-    edits: Option<&HeaderEdits<'_>>,
+    filtered: Option<&mut Filtered<'_>>,
 ) -> After {
-    let Refusal { flag, status, code, reason: why, close, allow, retry_after_s, versions } = refusal;
+    let Refusal { flag, status, code, reason: why, close, allow, retry_after_s, member } = refusal;
     let silent = flag == Flag::ClientGone;
     x.record.blame(flag, why);
     x.record.status = if silent { 0 } else { status };
@@ -51,17 +53,18 @@ async fn send_refusal(
         out.extend_from_slice(b"\r\n");
     }
     let mut body = serving.shard.net.buffers().send_buffer();
-    write_problem(&mut body, status, code, x.id.as_str(), versions.as_deref());
+    write_problem(&mut body, status, code, x.id.as_str(), member.as_deref());
     write_field(&mut out, b"X-Request-ID", x.id.as_bytes());
     write_length(&mut out, body.len());
-    let none = HeaderEdits::default();
-    let after = send(serving, x, out, &body, edits.unwrap_or(&none), close).await;
+    let made = Made { status, code: Some(code), head: out, body: &body, close };
+    let after = send(serving, x, made, filtered).await;
     serving.shard.net.buffers().give_back(body);
     after
 }
 
-/// Every member is ours or harmless: the title and the code are constants, an id has no character to escape.
-fn write_problem(out: &mut Vec<u8>, status: u16, code: &str, id: &str, versions: Option<&str>) {
+/// Every member is ours or harmless: the title and the code are constants, an id has no character to escape, and one more
+/// is JSON already.
+fn write_problem(out: &mut Vec<u8>, status: u16, code: &str, id: &str, member: Option<&(&str, String)>) {
     out.extend_from_slice(b"{\"type\":\"about:blank\",\"title\":\"");
     out.extend_from_slice(reason(status).as_bytes());
     out.extend_from_slice(b"\",\"status\":");
@@ -73,23 +76,41 @@ fn write_problem(out: &mut Vec<u8>, status: u16, code: &str, id: &str, versions:
         out.extend_from_slice(value.as_bytes());
         out.push(b'"');
     }
-    if let Some(versions) = versions {
-        out.extend_from_slice(b",\"versions\":");
-        out.extend_from_slice(versions.as_bytes());
+    if let Some((name, json)) = member {
+        for part in [",\"", name, "\":", json] {
+            out.extend_from_slice(part.as_bytes());
+        }
     }
     out.extend_from_slice(b"}\n");
 }
 
 /// A configured answer.
-pub async fn fixed(serving: &Serving<'_>, x: &mut Exchange, answer: &FixedAnswer, edits: &HeaderEdits<'_>) -> After {
+pub async fn fixed(
+    serving: &Serving<'_>,
+    x: &mut Exchange,
+    answer: &FixedAnswer,
+    filtered: &mut Filtered<'_>,
+) -> After {
     x.record.status = answer.status;
     let mut out = serving.shard.net.buffers().send_buffer();
     out.extend_from_slice(&answer.head);
-    send(serving, x, out, &answer.body, edits, false).await
+    send(serving, x, Made::new(answer.status, out, &answer.body), Some(filtered)).await
+}
+
+/// What a filter answers: a status without a body.
+pub async fn bare(serving: &Serving<'_>, x: &mut Exchange, status: u16, filtered: &mut Filtered<'_>) -> After {
+    x.record.status = status;
+    let mut out = serving.shard.net.buffers().send_buffer();
+    write_status_line(&mut out, status, reason(status).as_bytes());
+    // RFC 9110 8.6: a 204 has none.
+    if status != 204 {
+        write_length(&mut out, 0);
+    }
+    send(serving, x, Made::new(status, out, b""), Some(filtered)).await
 }
 
 /// A configured redirect.
-pub async fn redirect(serving: &Serving<'_>, x: &mut Exchange, to: &Redirect, edits: &HeaderEdits<'_>) -> After {
+pub async fn redirect(serving: &Serving<'_>, x: &mut Exchange, to: &Redirect, filtered: &mut Filtered<'_>) -> After {
     x.record.status = to.status;
     let mut out = serving.shard.net.buffers().send_buffer();
     write_status_line(&mut out, to.status, reason(to.status).as_bytes());
@@ -97,7 +118,7 @@ pub async fn redirect(serving: &Serving<'_>, x: &mut Exchange, to: &Redirect, ed
     write_location(&mut out, serving, x, &to.to);
     out.extend_from_slice(b"\r\n");
     write_length(&mut out, 0);
-    send(serving, x, out, b"", edits, false).await
+    send(serving, x, Made::new(to.status, out, b""), Some(filtered)).await
 }
 
 /// Fills in `{scheme}`, `{host}`, `{path}`, `{query}` and the route's params; the document's check has seen to it that
@@ -130,7 +151,7 @@ pub async fn options(serving: &Serving<'_>, x: &mut Exchange, allow: &str) -> Af
     let mut out = serving.shard.net.buffers().send_buffer();
     write_status_line(&mut out, 204, reason(204).as_bytes());
     write_field(&mut out, b"Allow", allow.as_bytes());
-    send(serving, x, out, b"", &HeaderEdits::default(), false).await
+    send(serving, x, Made::new(204, out, b""), None).await
 }
 
 fn write_length(out: &mut Vec<u8>, length: usize) {
@@ -161,24 +182,73 @@ impl Rest {
     }
 }
 
+/// An answer of ours.
+struct Made<'b> {
+    status: u16,
+    /// Of an error.
+    code: Option<&'static str>,
+    /// Without `Date`, `Connection` and the empty line.
+    head: Vec<u8>,
+    body: &'b [u8],
+    close: bool,
+}
+
+impl Made<'_> {
+    fn new(status: u16, head: Vec<u8>, body: &[u8]) -> Made<'_> {
+        Made { status, code: None, head, body, close: false }
+    }
+
+    /// What the filters say about it: applies to its head; a body that they change is given back.
+    fn pass_out(&mut self, serving: &Serving<'_>, x: &Exchange, filtered: &mut Filtered<'_>) -> Option<Vec<u8>> {
+        let mut changed = None;
+        if !filtered.hooks.is_empty() {
+            let answer = Answer {
+                request: &x.request,
+                request_bytes: x.request_bytes.bytes(),
+                request_id: x.id.as_str(),
+                status: self.status,
+                code: self.code,
+                state: &serving.adopted.filters,
+                received: Received::Own(&self.head),
+                body_bytes: Some(self.body.len() as u64),
+            };
+            changed = answer.pass(&filtered.hooks, &mut filtered.answer).and_then(|changed| self.change(changed));
+        }
+        let edits = &filtered.answer;
+        if !edits.is_empty() {
+            drop_own_fields(&mut self.head, |name| edits.drops(name));
+        }
+        for (name, value) in edits.written() {
+            write_field(&mut self.head, name.as_bytes(), value.as_bytes());
+        }
+        changed
+    }
+
+    fn change(&mut self, mut changed: ChangedBody) -> Option<Vec<u8>> {
+        let mut body = Vec::new();
+        transform_whole(&mut *changed.transform, self.body, &mut body).ok()?;
+        drop_own_fields(&mut self.head, |name| name.eq_ignore_ascii_case(b"content-length"));
+        write_length(&mut self.head, body.len());
+        Some(body)
+    }
+}
+
 /// Completes the head, sends it with its body, and deals with what the request still had to say.
 async fn send(
     serving: &Serving<'_>,
     x: &mut Exchange,
-    mut out: Vec<u8>,
-    body: &[u8],
-    edits: &HeaderEdits<'_>,
-    close: bool,
+    mut made: Made<'_>,
+    filtered: Option<&mut Filtered<'_>>,
 ) -> After {
+    let changed = filtered.and_then(|filtered| made.pass_out(serving, x, filtered));
+    let Made { head: mut out, close, .. } = made;
+    let body = changed.as_deref().unwrap_or(made.body);
     let rest = Rest::of(x);
     let keep = !close && !matches!(rest, Rest::Open) && serving.keeps_alive(x);
     serving.shard.with_date(|date| write_field(&mut out, b"Date", date));
     // A head that was refused has no version yet.
     let version = if close { Version::Http11 } else { x.request.version };
     write_connection(&mut out, version, keep);
-    for (name, value) in edits.written() {
-        write_field(&mut out, name.as_bytes(), value.as_bytes());
-    }
     out.extend_from_slice(b"\r\n");
     if x.request.method != Method::Head {
         out.extend_from_slice(body);

@@ -52,5 +52,9 @@ pub(super) fn refuse_unknown(plan: &Plan, query: &Query<'_>) -> Option<Refusal> 
         return None;
     }
     let refusal = Refusal::new(Flag::NoRoute, "no version of the API is the one asked for");
-    Some(Refusal { code: "unknown_version", versions: Some(api.versions_json.clone()), ..refusal })
+    Some(Refusal {
+        code: "unknown_version",
+        member: Some(Box::new(("versions", api.versions_json.clone()))),
+        ..refusal
+    })
 }

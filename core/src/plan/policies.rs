@@ -17,6 +17,8 @@ const PLACES_MAX: usize = 1 << 22;
 #[derive(Default)]
 pub struct Chain {
     pub filters: Box<[Arc<dyn Filter>]>,
+    /// One of them wants to see answers.
+    pub sees_answers: bool,
     pub settings: Settings,
 }
 
@@ -79,7 +81,8 @@ impl Chain {
     ) -> Chain {
         let filters = named.clone().flat_map(|policy| policies[policy].filters.iter().cloned());
         let settings = named.rev().fold(settings, |inner, policy| inner.or(&policies[policy].settings));
-        Chain { filters: outside.into_iter().chain(filters).chain(inside).collect(), settings }
+        let filters: Box<[_]> = outside.into_iter().chain(filters).chain(inside).collect();
+        Chain { sees_answers: filters.iter().any(|filter| filter.sees_answers()), filters, settings }
     }
 }
 

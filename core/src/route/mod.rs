@@ -74,6 +74,11 @@ pub trait FieldSource {
 
     /// The client's address, through trusted proxies.
     fn client_ip(&self) -> IpAddr;
+
+    /// True if the client speaks TLS, to us or to a trusted proxy that says so.
+    fn is_https(&self) -> bool {
+        false
+    }
 }
 
 /// Why a request has no route. The client's fault, each; none is worth a retry.
