@@ -79,7 +79,11 @@ fn core(origin: &Origin, engine: EngineKind) -> Core {
          [[routes]]\nname = 'user'\npath = '/users/{{id}}'\ncluster = 'o'\n\
          filters = [{{ rewrite = {{ to = '/v2/{{id}}' }} }}, {{ query = {{ set = {{ id = '{{id}}' }}, remove = ['x'] }} }}]\n\
          [[routes]]\nname = 'old'\npath_prefix = '/old'\ncluster = 'o'\n\
-         filters = [{{ rewrite = {{ regex = '^/old/(.*)$', to = '/new/$1' }} }}]\n",
+         filters = [{{ rewrite = {{ regex = '^/old/(.*)$', to = '/new/$1' }} }}]\n\
+         [[routes]]\nname = 'limited'\npath_prefix = '/limited'\ncluster = 'o'\n\
+         filters = [{{ rate_limit = {{ rate = '100000/s', burst = 5000 }} }}, \
+         {{ rate_limit = {{ limit = 1000000, window = '1h', algorithm = 'sliding_window', headers = 'off' }} }}, \
+         {{ concurrency_limit = {{ max = 100, key = ['host', 'header:user-agent'] }} }}]\n",
         origin.address()
     );
     Core::start(&toml, engine, || IS_CORE.with(|core| core.set(true)))
@@ -112,6 +116,8 @@ fn no_allocation(engine: EngineKind) {
     let host = "HTTP/1.1\r\nHost: a.test\r\n\r\n";
     steady("a rewrite", core.address, format!("GET /users/a%20b?x=1&y=2 {host}").as_bytes(), b"HTTP/1.1 200");
     steady("a regular expression", core.address, format!("GET /old/a/b {host}").as_bytes(), b"HTTP/1.1 200");
+    let limited = b"GET /limited HTTP/1.1\r\nHost: a.test\r\nUser-Agent: t\r\n\r\n";
+    steady("limits, and what they tell", core.address, limited, b"HTTP/1.1 200");
     steady("404", core.address, b"GET /nowhere HTTP/1.1\r\nHost: a.test\r\n\r\n", b"HTTP/1.1 404");
 }
 

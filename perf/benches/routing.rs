@@ -3,14 +3,14 @@
 use std::fmt::Write;
 use std::hint::black_box;
 
-use ringway::exchange::{HeaderEdits, Rewritten};
+use ringway::exchange::{HeaderEdits, HeldList, Rewritten};
 use ringway::filter::{self, Building, Filter, FilterState, Matched, RequestEdit, Verdict};
 use ringway::net::{EngineKind, Net, NetLimits};
 use ringway::route::{Captures, Query, RouteTable};
 use ringway_config::Snapshot;
-use ringway_proto::RequestHead;
 use ringway_perf::micro::Micro;
 use ringway_perf::routing::{NoFields, ROUNDS, ROUTES, get, markdown, measure, snapshot};
+use ringway_proto::RequestHead;
 
 const SIZES: [usize; 3] = [10, 1_000, 10_000];
 
@@ -55,6 +55,7 @@ fn main() {
             rewritten: &mut rewritten,
             matched: Matched { table: &table, route: 0, captures: &captures },
             identity: &mut None,
+            held: &mut HeldList::new(),
             state: &state,
             net: &net,
             unix_s: &|| 0,

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use ringway_config::Errors;
 
+use super::cores::{self, Machine};
 use super::explain::{self, Asked};
 use crate::control::document::Document;
 use crate::control::{say, socket};
@@ -146,11 +147,14 @@ fn print(text: &str) -> ExitCode {
 }
 
 fn check(file: &Path) -> ExitCode {
-    let checked = Document::read(Some(file)).and_then(|document| document.dry_run().map(|()| document));
+    let checked = Document::read(Some(file)).and_then(|document| document.dry_run().map(|plan| (document, plan)));
     match checked {
-        Ok(document) => {
+        Ok((document, plan)) => {
+            let seats = cores::choose(&document.snapshot.process.cores.count, &Machine::look(), false);
+            let cores = seats.map_or(1, |seats| seats.cpus.len());
             print_problems(&Errors(document.warnings));
-            print(&format!("{}: ok\n", file.display()))
+            let bounds: String = plan.numbers.limits.iter().map(|spec| spec.say_bounds(cores) + "\n").collect();
+            print(&format!("{bounds}{}: ok\n", file.display()))
         }
         Err(errors) => {
             print_problems(&errors);

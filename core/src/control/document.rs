@@ -39,17 +39,16 @@ impl Document {
         Plan::build(&self.snapshot, generation, names, node, before).map_err(|faults| self.locate(faults))
     }
 
-    /// The dry run of `ringway check`: all that can be known without a socket.
+    /// The dry run of `ringway check`: all that can be known without a socket, and a plan that nobody serves by.
     ///
     /// # Errors
     /// As [`Document::plan`], and what the access log cannot do.
-    pub fn dry_run(&self) -> Result<(), Errors> {
+    pub fn dry_run(&self) -> Result<Plan, Errors> {
         let plan = Plan::build(&self.snapshot, 0, &NoNames, Node::new(1), None);
         let log = log_settings(&self.snapshot.process.log);
-        let faults = plan.err().into_iter().flatten().chain(log.err());
-        match faults.collect::<Vec<_>>() {
-            none if none.is_empty() => Ok(()),
-            faults => Err(self.locate(faults)),
+        match (plan, log) {
+            (Ok(plan), Ok(_)) => Ok(plan),
+            (plan, log) => Err(self.locate(plan.err().into_iter().flatten().chain(log.err()).collect())),
         }
     }
 

@@ -6,6 +6,7 @@ mod checks;
 pub mod document;
 mod drain;
 mod http;
+mod limits;
 mod names;
 pub mod notify;
 pub mod port_holder;
@@ -339,6 +340,7 @@ impl Control {
             access_log_lines: log.as_ref().map_or(0, LogWriter::lines),
             access_log_write_errors: log.as_ref().map_or(0, LogWriter::errors),
             clusters: upstreams::facts(&self.serving.borrow().plan),
+            limits: limits::facts(&self.serving.borrow().plan),
         }
     }
 }

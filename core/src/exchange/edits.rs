@@ -70,6 +70,18 @@ impl<'p> HeaderEdits<'p> {
         self.edits.push(edit);
     }
 
+    /// Sets `name` in the place where an edit sets it already, or last.
+    pub fn replace(&mut self, name: &'p str, value: EditValue<'p>) {
+        let known = self.edits.iter_mut().find_map(|edit| match edit {
+            HeaderEdit::Set(named, value) if *named == name => Some(value),
+            _ => None,
+        });
+        match known {
+            Some(known) => *known = value,
+            None => self.push(HeaderEdit::Set(name, value)),
+        }
+    }
+
     pub fn is_empty(&self) -> bool {
         self.edits.is_empty()
     }

@@ -6,6 +6,7 @@ mod edits;
 mod forwarded;
 mod head;
 mod head_buffer;
+mod held;
 mod identity;
 mod pump;
 mod refusal;
@@ -22,6 +23,7 @@ pub use head::{
     AnswerHead, Forwarding, max_forwards, write_answer_head, write_connection, write_interim_head, write_request_head,
 };
 pub use head_buffer::HeadBuffer;
+pub use held::{Held, HeldList, Release};
 pub use identity::{Identity, claim, texts};
 pub use pump::{Encoding, Pump, PumpError};
 use quanta::Instant;
@@ -49,6 +51,8 @@ pub struct Exchange {
     pub id: RequestId,
     /// Who sends it, once a filter knows.
     pub identity: Option<Rc<Identity>>,
+    /// Until it is over.
+    pub held: HeldList,
     /// Some of the request's body may have been read.
     pub body_taken: bool,
     /// All of it has been read, ahead of forwarding.
@@ -97,6 +101,7 @@ impl Exchange {
             rewritten: Rewritten::default(),
             id: RequestId::default(),
             identity: None,
+            held: HeldList::new(),
             body_taken: false,
             body_read: false,
             record: Record::new(now),
@@ -111,6 +116,7 @@ impl Exchange {
         self.rewritten.clear();
         self.id.clear();
         self.identity = None;
+        self.held.clear();
         self.body_taken = false;
         self.body_read = false;
         self.record = Record::new(now);

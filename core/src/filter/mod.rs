@@ -4,9 +4,11 @@
 //! they are written; its answer passes them in reverse. Adding one: a file here, and a line in [`build`].
 
 mod building;
+mod concurrency_limit;
 mod fault;
 mod headers;
 mod query;
+mod rate_limit;
 mod rewrite;
 mod state;
 mod strip_prefix;
@@ -21,12 +23,14 @@ use ringway_config::Fault;
 use ringway_config::snapshot::FilterConfig;
 use ringway_proto::RequestHead;
 
-use crate::exchange::{HeaderEdits, Identity, Refusal, RewriteError, Rewritten};
+use crate::exchange::{HeaderEdits, HeldList, Identity, Refusal, RewriteError, Rewritten};
 use crate::net::Net;
 use crate::observe::Flag;
 use crate::route::{Captures, FieldSource, RouteId, RouteTable};
 
 pub use building::{Building, Withheld};
+pub use concurrency_limit::PlacesSpec;
+pub use rate_limit::Spec as LimitSpec;
 pub use state::{Chance, FilterState, Numbers};
 pub use version_notice::VersionNotice;
 
@@ -101,6 +105,8 @@ pub struct RequestEdit<'p, 'r> {
     pub matched: Matched<'r>,
     /// Who sends it, once a filter knows.
     pub identity: &'r mut Option<Rc<Identity>>,
+    /// What is given back once the exchange is over.
+    pub held: &'r mut HeldList,
     pub state: &'r FilterState,
     pub net: &'r Rc<Net>,
     /// The wall clock, in seconds since 1970.
@@ -152,7 +158,17 @@ fn refuse_rewrite<'p>(result: Result<(), RewriteError>) -> Verdict<'p> {
 }
 
 /// The filters that routes and policies can name.
-const NAMES: [&str; 6] = ["request_headers", "response_headers", "strip_prefix", "rewrite", "query", "fault"];
+const NAMES: [&str; 9] = [
+    "request_headers",
+    "response_headers",
+    "strip_prefix",
+    "rewrite",
+    "query",
+    "rate_limit",
+    "quota",
+    "concurrency_limit",
+    "fault",
+];
 
 /// Builds the filter that a configuration names.
 ///
@@ -165,6 +181,9 @@ pub fn build(config: &FilterConfig, building: &mut Building<'_>) -> Result<Box<d
         "strip_prefix" => strip_prefix::StripPrefix::build(config),
         "rewrite" => rewrite::build(config, &mut building.numbers),
         "query" => query::QueryEdits::build(config),
+        "rate_limit" => rate_limit::RateLimit::build(config, building),
+        "quota" => rate_limit::RateLimit::build_quota(config, building),
+        "concurrency_limit" => concurrency_limit::ConcurrencyLimit::build(config, building),
         "fault" => fault::Fault::build(config),
         name => Err(Fault::new(format!("no filter {name:?}"))
             .at(config.place.clone())

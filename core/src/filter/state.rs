@@ -1,16 +1,24 @@
-//! What filters keep on one core: memory for regular expressions, random numbers. Made anew with each plan.
+//! What filters keep on one core: memory for regular expressions, random numbers, what limits have counted. Made anew
+//! with each plan; limits that stay live on.
 
 use std::cell::{OnceCell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
 
 use regex_automata::meta::{Cache, Regex};
 use ringway_config::units::Percent;
 
+use super::concurrency_limit::{Places, PlacesSpec};
+use super::rate_limit::{Limit, Spec};
+use crate::mesh::budget::Moment;
 use crate::upstream::balance::Random;
 
 /// What is numbered while a plan is built.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Numbers {
     regexes: usize,
+    pub limits: Vec<Arc<Spec>>,
+    pub places: Vec<Arc<PlacesSpec>>,
 }
 
 /// One core's state for the filters of one plan.
@@ -18,6 +26,9 @@ pub struct FilterState {
     /// By number; made on first use.
     regexes: Box<[OnceCell<RefCell<Cache>>]>,
     random: Random,
+    /// By number.
+    limits: Box<[Rc<Limit>]>,
+    places: Box<[Rc<Places>]>,
 }
 
 /// How probable something is, of 2^32.
@@ -25,6 +36,14 @@ pub struct FilterState {
 pub struct Chance(u64);
 
 impl Numbers {
+    /// The limits that stand in this place first, each with its name and what it counts by.
+    pub fn limits_at(&self, place: &str) -> impl Iterator<Item = (&str, &str)> {
+        let rates = self.limits.iter().map(|spec| (&spec.place, &spec.name, &spec.same));
+        let places = self.places.iter().map(|spec| (&spec.place, &spec.name, &spec.same));
+        let here = move |at: &str| at.strip_prefix(place).is_some_and(|rest| rest.is_empty() || rest.starts_with('['));
+        rates.chain(places).filter(move |(at, _, _)| here(at)).map(|(_, name, same)| (name.as_str(), same.as_str()))
+    }
+
     pub(super) fn regex(&mut self) -> usize {
         self.regexes += 1;
         self.regexes - 1
@@ -33,8 +52,47 @@ impl Numbers {
 
 impl FilterState {
     /// `seed` is another one on each core; `before` is what the plan before had.
-    pub fn new(numbers: &Numbers, seed: u64, _before: Option<&FilterState>) -> FilterState {
-        FilterState { regexes: (0..numbers.regexes).map(|_| OnceCell::new()).collect(), random: Random::new(seed) }
+    pub fn new(numbers: &Numbers, seed: u64, before: Option<&FilterState>) -> FilterState {
+        let limit = |spec: &Arc<Spec>| {
+            let known = before.and_then(|before| before.limits.iter().find(|known| known.spec.name == spec.name));
+            match known {
+                Some(known) if known.spec.is_as(spec) => known.clone(),
+                known => Rc::new(Limit::new(spec, known.map(Rc::as_ref))),
+            }
+        };
+        let places = |spec: &Arc<PlacesSpec>| {
+            let known = before.and_then(|before| before.places.iter().find(|known| known.spec.name == spec.name));
+            Places::new(spec, known)
+        };
+        FilterState {
+            regexes: (0..numbers.regexes).map(|_| OnceCell::new()).collect(),
+            random: Random::new(seed),
+            limits: numbers.limits.iter().map(limit).collect(),
+            places: numbers.places.iter().map(places).collect(),
+        }
+    }
+
+    pub(super) fn limit(&self, number: usize) -> &Limit {
+        &self.limits[number]
+    }
+
+    pub(super) fn places(&self, number: usize) -> &Places {
+        &self.places[number]
+    }
+
+    /// True if this core borrows what others may want.
+    pub fn borrows(&self) -> bool {
+        !self.limits.is_empty()
+    }
+
+    /// What was borrowed and not used goes back; to be called often.
+    pub fn lend(&self, now: &Moment) {
+        self.limits.iter().for_each(|limit| limit.tick(now));
+    }
+
+    /// The core's tick.
+    pub fn tick(&self) {
+        self.places.iter().for_each(|places| places.tick());
     }
 
     /// The memory that the regular expression of this number searches with: its own on each core, so that no search

@@ -69,6 +69,7 @@ impl Passed {
             rewritten: &mut rewritten,
             matched: Matched { table: &table, route: id, captures: &captures },
             identity: &mut None,
+            held: &mut HeldList::new(),
             state: &FilterState::new(&building.finish().0, 0, None),
             net: &Net::new(EngineKind::Epoll, &NetLimits { ring_entries: 8, buffer_bytes: 4096, buffers_max: 1 })
                 .unwrap(),

@@ -2,6 +2,7 @@
 
 use crate::observe::core_meters::{CORE_FIELDS, Kind};
 use crate::observe::histogram::HistogramSnapshot;
+use crate::observe::limits::LimitFacts;
 use crate::observe::snapshot::{MetersSnapshot, RouteTotal, Totals, merge};
 use crate::observe::upstreams::ClusterFacts;
 use std::collections::BTreeMap;
@@ -28,6 +29,7 @@ pub struct ProcessFacts {
     pub access_log_lines: u64,
     pub access_log_write_errors: u64,
     pub clusters: Vec<ClusterFacts>,
+    pub limits: Vec<LimitFacts>,
 }
 
 /// Keeps each core's last snapshot: a core that is late for one scrape must not make sums go back.
@@ -60,6 +62,7 @@ impl Scrape {
         by_route(&mut page, &totals);
         by_api(&mut page, &totals);
         super::upstreams::render(&mut page, &facts.clusters);
+        super::limits::render(&mut page, &facts.limits);
         self.by_core(&mut page);
         self.imbalance(&mut page);
         for seen in self.cores.values_mut() {

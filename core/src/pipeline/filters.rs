@@ -83,6 +83,7 @@ impl<'p> Step<'p> {
             rewritten: &mut x.rewritten,
             matched: Matched { table: &serving.adopted.plan.table, route: self.route, captures: &x.captures },
             identity: &mut x.identity,
+            held: &mut x.held,
             state: &serving.adopted.filters,
             net: &serving.shard.net,
             unix_s: &|| serving.shard.unix_s(),

@@ -101,14 +101,7 @@ pub struct Bounds {
 
 impl Terms {
     /// Takes `cost`, and up to `extra` more if there is plenty; `sharers` take part in the same budget.
-    fn lend(
-        &self,
-        store: &Store,
-        now: &Moment,
-        cost: NonZeroU64,
-        extra: u64,
-        sharers: u64,
-    ) -> Result<Loan, Refused> {
+    fn lend(&self, store: &Store, now: &Moment, cost: NonZeroU64, extra: u64, sharers: u64) -> Result<Loan, Refused> {
         match self {
             Terms::Pace(pace) => pace.lend(store, now.ns, cost.get(), extra, sharers),
             Terms::Period(period) => period.lend(store, now, cost.get(), extra, sharers),

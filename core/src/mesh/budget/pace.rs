@@ -118,9 +118,7 @@ impl Pace {
 
     fn move_full_at(&self, store: &Store, next: impl Fn(u64) -> u64) {
         let mut full_at = store.first.load(Ordering::Relaxed);
-        while let Err(now) =
-            store.first.compare_exchange(full_at, next(full_at), Ordering::AcqRel, Ordering::Relaxed)
-        {
+        while let Err(now) = store.first.compare_exchange(full_at, next(full_at), Ordering::AcqRel, Ordering::Relaxed) {
             full_at = now;
         }
     }

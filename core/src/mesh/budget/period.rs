@@ -52,6 +52,11 @@ impl Period {
         Period { limit: limit.min(Self::LIMIT_MAX), span }
     }
 
+    /// True if it follows the wall clock.
+    pub fn is_calendar(&self) -> bool {
+        matches!(self.span, Span::Calendar(_))
+    }
+
     fn at(&self, now: &Moment) -> At {
         match self.span {
             Span::Fixed { ns } | Span::Sliding { ns } => {
@@ -184,7 +189,7 @@ impl Period {
 }
 
 fn word(store: &Store, number: u64) -> &AtomicU64 {
-    if number % 2 == 0 { &store.first } else { &store.second }
+    if number.is_multiple_of(2) { &store.first } else { &store.second }
 }
 
 fn pack(number: u64, count: u64) -> u64 {

@@ -1,0 +1,105 @@
+//! How exact a limit of the node is when cores share it unevenly: never over its bound, and hardly under. Alone in its
+//! file, since it needs the machine for itself.
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use support::{Gateway, ms, names};
+
+const RATE: f64 = 10_000.0;
+const BURST: f64 = 200.0;
+const TIME: Duration = Duration::from_secs(10);
+/// Requests in one write, and how often: twice the rate when all ask at once.
+const BATCH: usize = 40;
+const EVERY: Duration = ms(2);
+const UNDER_MAX: f64 = 0.01;
+
+const DOCUMENT: &str = "[[routes]]\nname = \"r\"\npath_prefix = \"/\"\nrespond = {}\n\
+    filters = [{ rate_limit = { rate = \"10000/s\", burst = 200, key = \"global\", headers = \"off\" } }]\n";
+
+/// A connection that its core is known of.
+struct Asker(TcpStream);
+
+impl Asker {
+    /// Answers with 200 to a batch.
+    fn batch(&mut self) -> usize {
+        self.0.write_all("GET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(BATCH).as_bytes()).expect("sent");
+        let (mut text, mut piece) = (Vec::new(), [0; 65536]);
+        let count = |text: &[u8], what: &str| text.windows(what.len()).filter(|part| *part == what.as_bytes()).count();
+        loop {
+            let length = self.0.read(&mut piece).expect("answers");
+            assert!(length > 0, "the connection ended");
+            text.extend_from_slice(&piece[..length]);
+            // The last answer is whole if its body, or its empty one, is there.
+            let ends = text.ends_with(b"}\n") || text.ends_with(b"\r\n\r\n");
+            if ends && count(&text, "HTTP/1.1 ") == BATCH {
+                return count(&text, "HTTP/1.1 200");
+            }
+        }
+    }
+}
+
+/// One on each core.
+fn one_on_each(gateway: &Gateway) -> [Asker; 2] {
+    let served = |core: &str| gateway.metrics().count(names::CORE_REQUESTS, &[("core", core)]);
+    let mut found: [Option<Asker>; 2] = [None, None];
+    for _ in 0..64 {
+        let before = [served("0"), served("1")];
+        let mut asker = Asker(TcpStream::connect(gateway.addr()).expect("connect"));
+        asker.0.set_nodelay(true).expect("TCP_NODELAY");
+        asker.batch();
+        let core = usize::from(served("1") > before[1]);
+        assert!(served("0") + served("1") > before[0] + before[1]);
+        found[core].get_or_insert(asker);
+        if let [Some(_), Some(_)] = &found {
+            // What finding them has cost is there again, and no core remembers a refusal.
+            thread::sleep(ms(500));
+            return found.map(|one| one.expect("both"));
+        }
+    }
+    panic!("64 connections, and all on one core");
+}
+
+/// Asks in a rhythm until the time is over.
+fn ask(asker: &mut Asker, began: Instant, every: Duration, when: impl Fn(Duration) -> bool) -> usize {
+    let (mut passed, mut next) = (0, began);
+    while began.elapsed() < TIME {
+        if when(began.elapsed()) {
+            passed += asker.batch();
+        }
+        next += every;
+        thread::sleep(next.saturating_duration_since(Instant::now()));
+    }
+    passed
+}
+
+#[test]
+fn a_limit_of_the_node_is_exact_however_its_load_is_spread() {
+    let tenth = |time: Duration| (time.as_millis() / 100).is_multiple_of(2);
+    type When = fn(Duration) -> bool;
+    let patterns: [(&str, [(Duration, When); 2]); 3] = [
+        ("all on one core", [(EVERY, |_| true), (EVERY, |_| false)]),
+        ("alternating", [(EVERY, tenth), (EVERY, |time| !(time.as_millis() / 100).is_multiple_of(2))]),
+        ("one to nine", [(EVERY, |_| true), (EVERY * 9, |_| true)]),
+    ];
+    for (name, pattern) in patterns {
+        let gateway = Gateway::with(DOCUMENT).shards(2).start();
+        let mut askers = one_on_each(&gateway);
+        let began = Instant::now();
+        let passed: usize = thread::scope(|scope| {
+            let threads: Vec<_> = std::iter::zip(&mut askers, pattern)
+                .map(|(asker, (every, when))| scope.spawn(move || ask(asker, began, every, when)))
+                .collect();
+            threads.into_iter().map(|thread| thread.join().expect("an asker")).sum()
+        });
+        let most = RATE * began.elapsed().as_secs_f64() + BURST;
+        let share = passed as f64 / most;
+        println!("{name}: {passed} of {most:.0} ({:+.3} %)", (share - 1.0) * 100.0);
+        assert!(share <= 1.0, "{name}: {passed} is over the bound of {most}");
+        assert!(share >= 1.0 - UNDER_MAX, "{name}: {passed} of {most}");
+    }
+}
