@@ -50,11 +50,11 @@ impl<'a> Building<'a> {
         let Some((whose, inside)) = place.split_once(".filters[") else { return place.to_owned() };
         let route = whose.strip_prefix("routes[").and_then(|rest| rest.strip_suffix(']')?.parse().ok());
         let whose = match route.and_then(|at: usize| self.snapshot.routes.get(at)) {
-            Some(route) => format!("route.{}", route.name),
-            None => format!("policy.{}", whose.strip_prefix("policies.").unwrap_or(whose)),
+            Some(route) => format!("route/{}", route.name),
+            None => format!("policy/{}", whose.strip_prefix("policies.").unwrap_or(whose)),
         };
         let numbers = inside.split(|c: char| !c.is_ascii_digit()).filter(|number| !number.is_empty());
-        numbers.fold(whose, |name, number| format!("{name}.{number}"))
+        numbers.fold(whose, |name, number| format!("{name}/{number}"))
     }
 
     /// What hashes keys, the same for all limits of the node.

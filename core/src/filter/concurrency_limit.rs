@@ -155,6 +155,8 @@ pub struct Places {
     pub spec: Arc<PlacesSpec>,
     slots: RefCell<Slots<Rc<Place>>>,
     overflow: Rc<Place>,
+    /// Those that may keep places which nobody uses.
+    open: RefCell<Vec<Rc<Place>>>,
     allowed: Cell<u64>,
     denied: Cell<u64>,
     overflowed: Cell<u64>,
@@ -165,11 +167,13 @@ pub struct Places {
 struct Place {
     share: Share,
     in_use: Cell<u32>,
+    /// It stands among the open ones.
+    is_listed: Cell<bool>,
 }
 
 impl Place {
     fn new(quota: Arc<Quota>, cores: usize) -> Rc<Place> {
-        Rc::new(Place { share: Share::new(quota, cores), in_use: Cell::new(0) })
+        Rc::new(Place { share: Share::new(quota, cores), in_use: Cell::new(0), is_listed: Cell::new(false) })
     }
 }
 
@@ -197,6 +201,7 @@ impl Places {
         Rc::new(Places {
             slots: RefCell::new(Slots::new(spec.keys_max)),
             overflow: Place::new(overflow, spec.cores),
+            open: RefCell::default(),
             allowed: Cell::new(0),
             denied: Cell::new(0),
             overflowed: Cell::new(0),
@@ -218,6 +223,9 @@ impl Places {
         }
         self.allowed.set(self.allowed.get() + 1);
         place.in_use.set(place.in_use.get() + 1);
+        if !place.is_listed.replace(true) {
+            self.open.borrow_mut().push(place.clone());
+        }
         Some(Held::new(place))
     }
 
@@ -234,14 +242,16 @@ impl Places {
             _ => Quota::new(max),
         };
         let place = Place::new(quota, self.spec.cores);
-        self.slots.borrow_mut().add(digest, place, |place| place.in_use.get() == 0)
+        self.slots.borrow_mut().add(digest, place, |place| !place.is_listed.get())
     }
 
     /// The core's tick: places that are kept and not needed go to the others, and the node is told what was counted.
     pub fn tick(&self) {
-        let slots = self.slots.borrow();
-        slots.iter().for_each(|place| place.share.tick());
-        self.overflow.share.tick();
+        self.open.borrow_mut().retain(|place| {
+            place.share.tick();
+            place.is_listed.set(place.in_use.get() > 0);
+            place.is_listed.get()
+        });
         if let Some(node) = &self.spec.node {
             let counts = &node.counts;
             let words = [&counts.allowed, &counts.denied, &counts.overflowed];
@@ -252,7 +262,7 @@ impl Places {
                 }
             }
             if !self.spec.of_node {
-                let keys = slots.len() as u64;
+                let keys = self.slots.borrow().len() as u64;
                 node.counts.keys.add(keys.wrapping_sub(self.told_keys.replace(keys)));
             }
         }

@@ -72,6 +72,7 @@ impl FilterState {
         }
     }
 
+    #[inline]
     pub(super) fn limit(&self, number: usize) -> &Limit {
         &self.limits[number]
     }

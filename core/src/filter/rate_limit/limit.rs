@@ -56,6 +56,7 @@ impl Spec {
     }
 
     /// Those who share a budget.
+    #[inline]
     fn sharers(&self) -> u64 {
         if self.of_node { self.cores } else { 1 }
     }
@@ -190,10 +191,12 @@ impl Limit {
         })
     }
 
+    #[inline]
     pub fn count(&self, decision: Decision) {
         self.add(decision as usize, 1);
     }
 
+    #[inline]
     fn add(&self, count: usize, more: u64) {
         self.counts[count].set(self.counts[count].get() + more);
     }
@@ -217,8 +220,8 @@ impl Limit {
     fn meet(&self, digest: u128, now: &Moment) -> Option<usize> {
         match self.budgets.find(digest, now) {
             Found::Own(store) => {
-                let is_idle = |entry: &Entry| !entry.lease.is_open() && self.spec.terms.is_idle(&entry.store, now);
-                self.slots.borrow_mut().add(digest, Entry::new(store), is_idle)
+                // The budget itself stays where it is: whoever is forgotten here is found there.
+                self.slots.borrow_mut().add(digest, Entry::new(store), |entry| !entry.lease.is_open())
             }
             Found::Shared(_) => None,
         }

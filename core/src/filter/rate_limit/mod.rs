@@ -30,7 +30,7 @@
 //! rate. So nobody gains by many keys. Metrics tell: `ringway_ratelimit_keys`, `ringway_ratelimit_overflow_total`.
 //!
 //! **Names.** A budget belongs to a rule's `name` and a key. A rule without one is named by where it stands:
-//! `route.NAME.N` or `policy.NAME.N` for the N-th filter, with another number in a list of rules. Over a reload a rule of
+//! `route/NAME/N` or `policy/NAME/N` for the N-th filter, with another number in a list of rules. Over a reload a rule of
 //! the same name keeps its budgets, also with other numbers: nobody has more than he had, nor more than the new burst. With
 //! another scope, algorithm or key all begin anew. So give a rule a name if its place may change. Two rules of one name
 //! must say the same, and are one. A restart forgets everything, quotas too.
@@ -49,6 +49,8 @@ mod key;
 mod limit;
 mod table;
 mod told;
+#[cfg(test)]
+mod tests;
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -119,31 +121,20 @@ impl RateLimit {
     }
 }
 
-type Digests = SmallVec<[u128; RULES_INLINE]>;
+/// How long a request waits, in milliseconds; or who refuses it.
+type Charged<'p> = Result<u64, (&'p OneRule, Refused)>;
 
 impl Filter for RateLimit {
     fn on_request<'p>(&'p self, request: &mut RequestEdit<'p, '_>) -> Verdict<'p> {
         let unix_s = if self.by_calendar { (request.unix_s)() } else { 0 };
         let now = Moment { ns: request.net.node_ns(), unix_s };
-        let digests: Digests = self.rules.iter().map(|rule| rule.key.digest(request, &self.seeds)).collect();
-        let taken = self.take_all(request, &digests, &now);
-        for (rule, digest) in std::iter::zip(&self.rules, &digests) {
-            if rule.headers != Headers::Off {
-                let standing = request.state.limit(rule.number).standing(*digest, &now);
-                rule.headers.tell(&mut request.answer, &rule.name, &rule.policy, &standing);
-            }
-        }
-        match taken {
+        let charged = match &*self.rules {
+            [rule] => self.charge_one(rule, request, &now),
+            rules => self.charge_all(rules, request, &now),
+        };
+        match charged {
             Ok(0) => Verdict::Pass,
-            Ok(delay_ms) => {
-                let sleep = request.net.sleep(Duration::from_millis(delay_ms));
-                let until = async move {
-                    sleep.await;
-                    let then: Then<'p> = Box::new(|_| Verdict::Pass);
-                    then
-                };
-                Verdict::Wait(Box::new(Waiting { until: Box::pin(until), shown: None }))
-            }
+            Ok(delay_ms) => hold(request, Duration::from_millis(delay_ms)),
             Err((rule, Refused { wait_ns })) => {
                 request.answer.replace("cache-control", "no-store".into());
                 let refusal = Refusal::new(Flag::RateLimited, format!("rate limit {}", rule.name));
@@ -158,45 +149,78 @@ impl Filter for RateLimit {
     }
 }
 
+fn hold<'p>(request: &RequestEdit<'p, '_>, time: Duration) -> Verdict<'p> {
+    let sleep = request.net.sleep(time);
+    let until = async move {
+        sleep.await;
+        let then: Then<'p> = Box::new(|_| Verdict::Pass);
+        then
+    };
+    Verdict::Wait(Box::new(Waiting { until: Box::pin(until), shown: None }))
+}
+
 impl RateLimit {
-    /// Charges every rule or none. How long the request waits, in milliseconds; or who refuses it.
-    fn take_all(
-        &self,
-        request: &RequestEdit<'_, '_>,
-        digests: &[u128],
-        now: &Moment,
-    ) -> Result<u64, (&OneRule, Refused)> {
-        let limit = |rule: &OneRule| request.state.limit(rule.number);
-        let each = || std::iter::zip(&self.rules, digests);
-        let deny = |rule: &OneRule| limit(rule).count(Decision::Denied);
-        if self.rules.len() > 1 {
-            for (rule, digest) in each() {
-                limit(rule).may_take(*digest, now, rule.cost).map_err(|refused| {
-                    deny(rule);
-                    (rule, refused)
-                })?;
-            }
+    fn charge_one<'p>(&self, rule: &'p OneRule, request: &mut RequestEdit<'p, '_>, now: &Moment) -> Charged<'p> {
+        let digest = rule.key.digest(request, &self.seeds);
+        let limit = request.state.limit(rule.number);
+        let taken = limit.take(digest, now, rule.cost);
+        limit.count(decision(&taken));
+        rule.tell(request, digest, now);
+        taken.map(|taken| taken.delay_ms()).map_err(|refused| (rule, refused))
+    }
+
+    /// Charges every rule or none.
+    fn charge_all<'p>(&self, rules: &'p [OneRule], request: &mut RequestEdit<'p, '_>, now: &Moment) -> Charged<'p> {
+        let each: SmallVec<[(&OneRule, u128); RULES_INLINE]> =
+            rules.iter().map(|rule| (rule, rule.key.digest(request, &self.seeds))).collect();
+        let charged = take_all(&each, request, now);
+        each.iter().for_each(|(rule, digest)| rule.tell(request, *digest, now));
+        charged
+    }
+}
+
+fn take_all<'p>(each: &[(&'p OneRule, u128)], request: &RequestEdit<'p, '_>, now: &Moment) -> Charged<'p> {
+    let limit = |rule: &OneRule| request.state.limit(rule.number);
+    for (rule, digest) in each {
+        if let Err(refused) = limit(rule).may_take(*digest, now, rule.cost) {
+            limit(rule).count(Decision::Denied);
+            return Err((rule, refused));
         }
-        let mut taken: SmallVec<[Taken; RULES_INLINE]> = SmallVec::new();
-        for (rule, digest) in each() {
-            match limit(rule).take(*digest, now, rule.cost) {
-                Ok(one) => taken.push(one),
-                Err(refused) => {
-                    // Another core was faster since we asked, or two rules share a budget.
-                    for (taken, (rule, digest)) in std::iter::zip(&taken, each()) {
-                        limit(rule).undo(*digest, now, rule.cost, *taken);
-                    }
-                    deny(rule);
-                    return Err((rule, refused));
+    }
+    let mut all: SmallVec<[Taken; RULES_INLINE]> = SmallVec::new();
+    for (rule, digest) in each {
+        match limit(rule).take(*digest, now, rule.cost) {
+            Ok(taken) => all.push(taken),
+            Err(refused) => {
+                // Another core was faster since we asked, or two rules share a budget.
+                for (taken, (rule, digest)) in std::iter::zip(&all, each) {
+                    limit(rule).undo(*digest, now, rule.cost, *taken);
                 }
+                limit(rule).count(Decision::Denied);
+                return Err((rule, refused));
             }
         }
-        let mut delay_ms = 0;
-        for (taken, (rule, _)) in std::iter::zip(&taken, each()) {
-            let own = taken.delay_ms();
-            limit(rule).count(if own > 0 { Decision::Delayed } else { Decision::Allowed });
-            delay_ms = own.max(delay_ms);
+    }
+    for (taken, (rule, _)) in std::iter::zip(&all, each) {
+        limit(rule).count(decision(&Ok(*taken)));
+    }
+    Ok(all.iter().map(Taken::delay_ms).max().unwrap_or(0))
+}
+
+fn decision(taken: &Result<Taken, Refused>) -> Decision {
+    match taken {
+        Ok(taken) if taken.delay_ms() > 0 => Decision::Delayed,
+        Ok(_) => Decision::Allowed,
+        Err(_) => Decision::Denied,
+    }
+}
+
+impl OneRule {
+    /// Where the client stands now.
+    fn tell<'p>(&'p self, request: &mut RequestEdit<'p, '_>, digest: u128, now: &Moment) {
+        if self.headers != Headers::Off {
+            let standing = request.state.limit(self.number).standing(digest, now);
+            self.headers.tell(&mut request.answer, &self.name, &self.policy, &standing);
         }
-        Ok(delay_ms)
     }
 }

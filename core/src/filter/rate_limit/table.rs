@@ -16,7 +16,7 @@ use crate::mesh::budget::{Calendar, Leak, Pace, Period, Span, Terms};
 pub const RULES_MAX: usize = 8;
 const BURST_MAX: u64 = 1_000_000_000;
 pub const KEYS_MAX_DEFAULT: usize = 65_536;
-/// A key takes about 250 bytes with a core that has met it, and 100 with the node.
+/// A key takes about 200 bytes with each core that has met it, and 150 with the node.
 pub const KEYS_MAX_MOST: usize = 4 << 20;
 const WINDOW_MAX: Duration = Duration::from_secs(31 * 24 * 3600);
 const NAME_BYTES_MAX: usize = 64;

@@ -41,6 +41,7 @@ pub enum Taken {
 
 impl Taken {
     /// Who took it waits so long.
+    #[inline]
     pub fn delay_ms(&self) -> u64 {
         match self {
             Taken::Credits => 0,
@@ -156,6 +157,7 @@ impl Lease {
         if now.ns < self.until_ns.get() { self.credits.get() } else { 0 }
     }
 
+    #[inline]
     pub fn is_open(&self) -> bool {
         self.loan.get().extra > 0
     }

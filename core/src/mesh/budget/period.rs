@@ -81,7 +81,7 @@ impl Period {
         let mut seen = word.load(Ordering::Relaxed);
         loop {
             let room = self.limit.saturating_sub(before + count(seen, at.number));
-            if room < cost || is_ahead(seen, at.number) {
+            if room < cost || self.is_ahead(seen, at.number) {
                 return Err(Refused { wait_ns: self.wait_ns(store, now, cost) });
             }
             let extra = extra.min((room - cost) / (2 * sharers));
@@ -94,6 +94,12 @@ impl Period {
                 Err(now) => seen = now,
             }
         }
+    }
+
+    /// True if another core, a moment ahead, has begun a later period in the same place. A wall clock that was set back
+    /// is no core ahead.
+    fn is_ahead(&self, word: u64, number: u64) -> bool {
+        !self.is_calendar() && word != 0 && word >> COUNT_BITS == (number + 2) & NUMBER_MASK
     }
 
     /// What was taken in a period comes back, if that has not been forgotten.
@@ -202,11 +208,6 @@ fn is_of(word: u64, number: u64) -> bool {
 
 fn count(word: u64, number: u64) -> u64 {
     if is_of(word, number) { word & COUNT_MASK } else { 0 }
-}
-
-/// True if another core, a moment ahead, has begun a later period in the same place.
-fn is_ahead(word: u64, number: u64) -> bool {
-    word != 0 && word >> COUNT_BITS == (number + 2) & NUMBER_MASK
 }
 
 const DAY_S: u64 = 24 * 3600;
