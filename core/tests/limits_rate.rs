@@ -120,6 +120,18 @@ fn an_origins_answer_says_it_too_and_a_refused_request_does_not_reach_it() {
 }
 
 #[test]
+fn an_answer_in_the_origins_place_says_it_too() {
+    let gateway = Gateway::start(
+        "[clusters.app]\nendpoints = [\"127.0.0.1:1\"]\n\n[[routes]]\nname = \"r\"\npath_prefix = \"/\"\ncluster = \"app\"\n\
+         filters = [{ response_headers = { set = { content-type = \"text/x\", x-edge = \"1\" } } }, \
+         { rate_limit = { rate = \"1/h\", burst = 3 } }]\n",
+    );
+    let failed = gateway.get("/").expect(502);
+    failed.problem();
+    assert_eq!((failed.header("ratelimit-remaining"), failed.header("x-edge")), (Some("2"), Some("1")));
+}
+
+#[test]
 fn requests_are_told_apart_by_their_key() {
     let gateway = limited("{ rate = \"1/h\", burst = 2, key = \"header:X-Tenant\" }");
     assert_eq!(passed(&gateway, 3, "X-Tenant: a\r\n"), 2);

@@ -126,7 +126,7 @@ pub async fn handle(serving: &Serving<'_>, x: &mut Exchange) -> After {
             mirror.send(&mut upload);
             after
         }
-        Err(refusal) => refuse(serving, x, refusal, None).await,
+        Err(refusal) => refuse(serving, x, refusal, Some(&filtered.answer)).await,
     }
 }
 

@@ -12,6 +12,8 @@ use crate::observe::Flag;
 use crate::plan::FixedAnswer;
 use crate::pool::Pooled;
 
+/// Fields that an error answer has of its own.
+const OWN_OF_PROBLEMS: [&str; 4] = ["content-type", "allow", "retry-after", "x-request-id"];
 /// A request body that nobody wants is read to its end up to here, so that the connection can be used again.
 const UNWANTED_BODY_BYTES_MAX: u64 = 64 * 1024;
 
@@ -55,7 +57,7 @@ async fn send_refusal(
     write_field(&mut out, b"X-Request-ID", x.id.as_bytes());
     write_length(&mut out, body.len());
     let none = HeaderEdits::default();
-    let after = send(serving, x, out, &body, edits.unwrap_or(&none), close).await;
+    let after = send(serving, x, out, &body, edits.unwrap_or(&none), &OWN_OF_PROBLEMS, close).await;
     serving.shard.net.buffers().give_back(body);
     after
 }
@@ -85,7 +87,7 @@ pub async fn fixed(serving: &Serving<'_>, x: &mut Exchange, answer: &FixedAnswer
     x.record.status = answer.status;
     let mut out = serving.shard.net.buffers().send_buffer();
     out.extend_from_slice(&answer.head);
-    send(serving, x, out, &answer.body, edits, false).await
+    send(serving, x, out, &answer.body, edits, &[], false).await
 }
 
 /// A configured redirect.
@@ -97,7 +99,7 @@ pub async fn redirect(serving: &Serving<'_>, x: &mut Exchange, to: &Redirect, ed
     write_location(&mut out, serving, x, &to.to);
     out.extend_from_slice(b"\r\n");
     write_length(&mut out, 0);
-    send(serving, x, out, b"", edits, false).await
+    send(serving, x, out, b"", edits, &[], false).await
 }
 
 /// Fills in `{scheme}`, `{host}`, `{path}`, `{query}` and the route's params; the document's check has seen to it that
@@ -130,7 +132,7 @@ pub async fn options(serving: &Serving<'_>, x: &mut Exchange, allow: &str) -> Af
     let mut out = serving.shard.net.buffers().send_buffer();
     write_status_line(&mut out, 204, reason(204).as_bytes());
     write_field(&mut out, b"Allow", allow.as_bytes());
-    send(serving, x, out, b"", &HeaderEdits::default(), false).await
+    send(serving, x, out, b"", &HeaderEdits::default(), &[], false).await
 }
 
 fn write_length(out: &mut Vec<u8>, length: usize) {
@@ -161,13 +163,15 @@ impl Rest {
     }
 }
 
-/// Completes the head, sends it with its body, and deals with what the request still had to say.
+/// Completes the head, sends it with its body, and deals with what the request still had to say. `own`: fields that no
+/// filter writes.
 async fn send(
     serving: &Serving<'_>,
     x: &mut Exchange,
     mut out: Vec<u8>,
     body: &[u8],
     edits: &HeaderEdits<'_>,
+    own: &[&str],
     close: bool,
 ) -> After {
     let rest = Rest::of(x);
@@ -176,7 +180,7 @@ async fn send(
     // A head that was refused has no version yet.
     let version = if close { Version::Http11 } else { x.request.version };
     write_connection(&mut out, version, keep);
-    for (name, value) in edits.written() {
+    for (name, value) in edits.written().filter(|(name, _)| !own.contains(name)) {
         write_field(&mut out, name.as_bytes(), value.as_bytes());
     }
     out.extend_from_slice(b"\r\n");

@@ -18,6 +18,8 @@ use crate::route::Query;
 const PARTS_MAX: usize = 8;
 const IPV4_BITS: u8 = 32;
 const IPV6_BITS: u8 = 128;
+/// `::ffff:0:0`: where IPv4 addresses stand among the others (RFC 4291 section 2.5.5.2).
+const V4_MAPPED: u128 = 0xffff_0000_0000;
 /// What a provider gives to one customer, who has all addresses in it.
 const IPV6_PREFIX: u8 = 64;
 
@@ -256,12 +258,11 @@ impl Digest {
     }
 
     fn address(&mut self, address: IpAddr, key: &Key) {
-        let (family, bits) = match address.to_canonical() {
-            IpAddr::V4(ip) => (4, u128::from(masked_v4(ip.to_bits(), key.ipv4_prefix))),
-            IpAddr::V6(ip) => (6, masked_v6(ip.to_bits(), key.ipv6_prefix)),
+        let bits = match address.to_canonical() {
+            IpAddr::V4(ip) => V4_MAPPED | u128::from(masked_v4(ip.to_bits(), key.ipv4_prefix)),
+            IpAddr::V6(ip) => masked_v6(ip.to_bits(), key.ipv6_prefix),
         };
         for hasher in &mut self.0 {
-            hasher.write_u8(family);
             hasher.write_u128(bits);
         }
     }
