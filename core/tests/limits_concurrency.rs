@@ -102,6 +102,23 @@ fn each_key_has_its_own_places_and_each_core_with_scope_core() {
 }
 
 #[test]
+fn a_tunnel_holds_no_place() {
+    let origin = Origin::start(|x| {
+        x.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")?;
+        x.echo_until_end()
+    });
+    let held = Held { origin, hold: Arc::default() };
+    let gateway = held.gateway("max = 1");
+    let mut tunnels: Vec<Client> = Vec::new();
+    for _ in 0..3 {
+        let mut client = send(&gateway, "Connection: Upgrade\r\nUpgrade: websocket\r\n");
+        client.response().expect(101);
+        client.send("x").expect_bytes(b"x");
+        tunnels.push(client);
+    }
+}
+
+#[test]
 fn a_maximum_changes_with_a_reload() {
     let held = Held::start();
     let mut gateway = held.gateway("max = 1, key = \"global\"");

@@ -211,9 +211,8 @@ impl Places {
     }
 
     fn take(&self, digest: u128) -> Option<Held> {
-        let known = self.slots.borrow().find(digest);
-        let found = known.or_else(|| self.meet(digest)).map(|place| self.slots.borrow().at(place).clone());
-        let place = found.unwrap_or_else(|| {
+        let known = self.slots.borrow().find(digest).map(|place| self.slots.borrow().at(place).clone());
+        let place = known.or_else(|| self.meet(digest)).unwrap_or_else(|| {
             self.overflowed.set(self.overflowed.get() + 1);
             self.overflow.clone()
         });
@@ -229,8 +228,9 @@ impl Places {
         Some(Held::new(place))
     }
 
+    /// Those of a key that this core has not met, or has forgotten.
     #[inline(never)]
-    fn meet(&self, digest: u128) -> Option<usize> {
+    fn meet(&self, digest: u128) -> Option<Rc<Place>> {
         let max = self.spec.max;
         let quota = match &self.spec.node {
             Some(node) if self.spec.of_node => {
@@ -242,7 +242,9 @@ impl Places {
             _ => Quota::new(max),
         };
         let place = Place::new(quota, self.spec.cores);
-        self.slots.borrow_mut().add(digest, place, |place| !place.is_listed.get())
+        // Without room in the table it lives as long as its request.
+        self.slots.borrow_mut().add(digest, place.clone(), |place| !place.is_listed.get());
+        Some(place)
     }
 
     /// The core's tick: places that are kept and not needed go to the others, and the node is told what was counted.

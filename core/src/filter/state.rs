@@ -5,6 +5,7 @@ use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use ahash::AHashMap;
 use regex_automata::meta::{Cache, Regex};
 use ringway_config::units::Percent;
 
@@ -53,17 +54,15 @@ impl Numbers {
 impl FilterState {
     /// `seed` is another one on each core; `before` is what the plan before had.
     pub fn new(numbers: &Numbers, seed: u64, before: Option<&FilterState>) -> FilterState {
-        let limit = |spec: &Arc<Spec>| {
-            let known = before.and_then(|before| before.limits.iter().find(|known| known.spec.name == spec.name));
-            match known {
-                Some(known) if known.spec.is_as(spec) => known.clone(),
-                known => Rc::new(Limit::new(spec, known.map(Rc::as_ref))),
-            }
+        let limits = before.iter().flat_map(|before| &before.limits);
+        let limits: AHashMap<&str, &Rc<Limit>> = limits.map(|known| (known.spec.name.as_str(), known)).collect();
+        let limit = |spec: &Arc<Spec>| match limits.get(spec.name.as_str()) {
+            Some(known) if known.spec.is_as(spec) => Rc::clone(known),
+            known => Rc::new(Limit::new(spec, known.map(|known| &***known))),
         };
-        let places = |spec: &Arc<PlacesSpec>| {
-            let known = before.and_then(|before| before.places.iter().find(|known| known.spec.name == spec.name));
-            Places::new(spec, known)
-        };
+        let places = before.iter().flat_map(|before| &before.places);
+        let places: AHashMap<&str, &Rc<Places>> = places.map(|known| (known.spec.name.as_str(), known)).collect();
+        let places = |spec: &Arc<PlacesSpec>| Places::new(spec, places.get(spec.name.as_str()).copied());
         FilterState {
             regexes: (0..numbers.regexes).map(|_| OnceCell::new()).collect(),
             random: Random::new(seed),

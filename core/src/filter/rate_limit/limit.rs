@@ -124,6 +124,22 @@ impl Entry {
     }
 }
 
+/// What a core has of a key.
+enum Met {
+    Table(usize),
+    /// Nothing, for want of a place: each request asks the budget itself. An entry that asks once borrows nothing.
+    Store(Arc<Store>),
+    /// The key has no budget of its own.
+    Overflow,
+}
+
+/// Where an entry is.
+enum At {
+    Table(u32),
+    Nowhere,
+    Overflow,
+}
+
 const OVERFLOWED: usize = 3;
 
 impl Limit {
@@ -158,14 +174,12 @@ impl Limit {
         self.last.set(*now);
         self.with(digest, now, |entry, place| {
             let taken = entry.lease.take(&self.spec.terms, &entry.store, now, cost, self.spec.sharers());
-            if let Some(place) = place
-                && entry.lease.is_open()
-                && !entry.is_listed.replace(true)
-            {
-                self.open.borrow_mut().push(place);
-            }
-            if place.is_none() {
-                self.add(OVERFLOWED, 1);
+            match place {
+                At::Table(place) if entry.lease.is_open() && !entry.is_listed.replace(true) => {
+                    self.open.borrow_mut().push(place);
+                }
+                At::Overflow => self.add(OVERFLOWED, 1),
+                At::Table(_) | At::Nowhere => {}
             }
             taken
         })
@@ -201,29 +215,26 @@ impl Limit {
         self.counts[count].set(self.counts[count].get() + more);
     }
 
-    /// The entry of a key and its place; that of all new keys, without one, if the table is full.
+    /// The entry of a key, and where it is.
     #[inline]
-    fn with<R>(&self, digest: u128, now: &Moment, what: impl FnOnce(&Entry, Option<u32>) -> R) -> R {
+    fn with<R>(&self, digest: u128, now: &Moment, what: impl FnOnce(&Entry, At) -> R) -> R {
         let known = self.slots.borrow().find(digest);
-        let place = match known {
-            Some(place) => Some(place),
-            None => self.meet(digest, now),
-        };
-        match place {
-            Some(place) => what(self.slots.borrow().at(place), Some(place as u32)),
-            None => what(&self.overflow, None),
+        match known.map_or_else(|| self.meet(digest, now), Met::Table) {
+            Met::Table(place) => what(self.slots.borrow().at(place), At::Table(place as u32)),
+            Met::Store(store) => what(&Entry::new(store), At::Nowhere),
+            Met::Overflow => what(&self.overflow, At::Overflow),
         }
     }
 
     /// A key that this core has not met, or has forgotten.
     #[inline(never)]
-    fn meet(&self, digest: u128, now: &Moment) -> Option<usize> {
-        match self.budgets.find(digest, now) {
-            Found::Own(store) => {
-                // The budget itself stays where it is: whoever is forgotten here is found there.
-                self.slots.borrow_mut().add(digest, Entry::new(store), |entry| !entry.lease.is_open())
-            }
-            Found::Shared(_) => None,
+    fn meet(&self, digest: u128, now: &Moment) -> Met {
+        let Found::Own(store) = self.budgets.find(digest, now) else { return Met::Overflow };
+        // The budget itself stays where it is: whoever is forgotten here is found there.
+        let may_go = |entry: &Entry| !entry.lease.is_open();
+        match self.slots.borrow_mut().add(digest, Entry::new(store.clone()), may_go) {
+            Some(place) => Met::Table(place),
+            None => Met::Store(store),
         }
     }
 
