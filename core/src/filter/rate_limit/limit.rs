@@ -152,6 +152,9 @@ impl Limit {
             let same = before.filter(|before| !before.spec.of_node && before.spec.same == spec.same);
             Arc::new(Budgets::new(spec.terms, spec.keys_max, same.map(|before| before.budgets.clone())))
         };
+        if let Some(budgets) = &spec.budgets {
+            spec.rule.adopt(spec.keys_max, &spec.same, budgets);
+        }
         let budgets = spec.budgets.clone().unwrap_or_else(own);
         Limit {
             overflow: Entry::new(budgets.keys().overflow().clone()),

@@ -30,10 +30,11 @@
 //! rate. So nobody gains by many keys. Metrics tell: `ringway_ratelimit_keys`, `ringway_ratelimit_overflow_total`.
 //!
 //! **Names.** A budget belongs to a rule's `name` and a key. A rule without one is named by where it stands:
-//! `route/NAME/N` or `policy/NAME/N` for the N-th filter, with another number in a list of rules. Over a reload a rule of
-//! the same name keeps its budgets, also with other numbers: nobody has more than he had, nor more than the new burst. With
-//! another scope, algorithm or key all begin anew. So give a rule a name if its place may change. Two rules of one name
-//! must say the same, and are one. A restart forgets everything, quotas too.
+//! `route/NAME/N` or `policy/NAME/N` for filter N, counted from 0, with another number in a list of rules. So give a rule a
+//! name if its place may change. Two rules of one name must say the same, and are one. Over a reload a rule of the same
+//! name keeps its budgets, also with other numbers: nobody has more than before, nor more than the new burst. With another
+//! scope, algorithm or key all begin anew. While a reload is taken up, some milliseconds, cores that still serve by the old
+//! numbers count by these alone. A restart forgets everything, quotas too.
 //!
 //! **Order.** Filters run from the outside in: a request that one refuses takes nothing of those further inside. Of the
 //! rules in one list either all are charged or none is. Put what is cheap and protects most first: by address, by

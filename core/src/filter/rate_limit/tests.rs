@@ -107,6 +107,31 @@ fn a_quota_begins_anew_with_the_month() {
 }
 
 #[test]
+fn what_a_core_has_borrowed_comes_back_with_its_tick() {
+    const BURST: usize = 400;
+    let text = "[listeners.a]\nbind = \":1\"\n[[routes]]\nname = \"r\"\nrespond = {}\n\
+                filters = [{ rate_limit = { rate = \"1000/s\", burst = 400 } }]\n";
+    let loaded = load(&Source { name: "t".into(), text: text.into() }).unwrap_or_else(|errors| panic!("{errors}"));
+    let mut building = Building::new(&loaded.snapshot, Default::default(), 2);
+    let _filter = build(&loaded.snapshot.routes[0].filters[0], &mut building).unwrap_or_else(|fault| panic!("{fault}"));
+    let numbers = building.finish().0;
+    let cores = [0, 1].map(|core| FilterState::new(&numbers, core, None));
+    let now = |us: u64| Moment { ns: NS + us * 1000, unix_s: 0 };
+    let taken = |core: &FilterState, count: usize, now: &Moment| {
+        (0..count).filter(|_| core.limit(0).take(7, now, NonZeroU64::MIN).is_ok()).count()
+    };
+    assert_eq!(taken(&cores[0], 2, &now(0)), 2);
+    let others = taken(&cores[1], BURST, &now(0));
+    assert!((BURST - 4..BURST - 2).contains(&others), "{others}: the first core holds one or two");
+    assert_eq!(taken(&cores[1], 9, &now(0)), 0);
+    cores[0].lend(&now(1));
+    assert_eq!(taken(&cores[1], 9, &now(100)), 0, "its time is not over");
+    // In six milliseconds six are refilled, and what was borrowed is back.
+    cores[0].lend(&now(6_000));
+    assert_eq!(taken(&cores[1], 20, &now(6_000)), BURST - 2 - others + 6);
+}
+
+#[test]
 fn names_tell_the_place_by_names() {
     let text = "[listeners.a]\nbind = \":1\"\n[policies.edge]\nfilters = [{ rate_limit = { rate = \"1/s\" } }]\n\
                 [[routes]]\nname = \"first\"\nrespond = {}\n[[routes]]\nname = \"users\"\npath = \"/u\"\nrespond = {}\n";

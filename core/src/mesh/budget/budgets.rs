@@ -77,7 +77,7 @@ impl Budgets {
 #[derive(Debug, Default)]
 pub struct Rule {
     pub counts: Counts,
-    /// What makes keys comparable, the size of the table, and the budgets of the last plan that was built.
+    /// What makes keys comparable, the size of the table, and the budgets that cores use.
     current: Mutex<Option<(String, usize, Arc<Budgets>)>>,
 }
 
@@ -94,9 +94,10 @@ pub struct Counts {
 }
 
 impl Rule {
-    /// The rule's budgets by these terms. `same` names what makes two keys the same key: with another one all begin anew.
+    /// The rule's budgets by these terms, for a plan that may come to serve. `same` names what makes two keys the same
+    /// key: with another one all begin anew.
     pub fn budgets(&self, terms: Terms, keys_max: usize, same: &str) -> Arc<Budgets> {
-        let mut current = lock(&self.current);
+        let current = lock(&self.current);
         let known = current.as_ref().filter(|(name, _, _)| name == same);
         if let Some((_, max, budgets)) = known
             && *max == keys_max
@@ -105,9 +106,12 @@ impl Rule {
             return budgets.clone();
         }
         let before = known.map(|(_, _, budgets)| budgets.clone());
-        let budgets = Arc::new(Budgets::new(terms, keys_max, before));
-        *current = Some((same.to_owned(), keys_max, budgets.clone()));
-        budgets
+        Arc::new(Budgets::new(terms, keys_max, before))
+    }
+
+    /// A core uses them from now on.
+    pub fn adopt(&self, keys_max: usize, same: &str, budgets: &Arc<Budgets>) {
+        *lock(&self.current) = Some((same.to_owned(), keys_max, budgets.clone()));
     }
 }
 
