@@ -17,6 +17,10 @@ const TIME: Duration = Duration::from_secs(10);
 const BATCH: usize = 40;
 const EVERY: Duration = ms(2);
 const UNDER_MAX: f64 = 0.01;
+/// A bucket is full after so long without requests: what a load that stops for longer does not take, no limit can give.
+const LATE_MAX: Duration = ms(20);
+/// A machine that keeps stopping the load proves nothing.
+const ROUNDS_MAX: usize = 4;
 
 const DOCUMENT: &str = "[[routes]]\nname = \"r\"\npath_prefix = \"/\"\nrespond = {}\n\
     filters = [{ rate_limit = { rate = \"10000/s\", burst = 200, key = \"global\", headers = \"off\" } }]\n";
@@ -64,42 +68,61 @@ fn one_on_each(gateway: &Gateway) -> [Asker; 2] {
     panic!("64 connections, and all on one core");
 }
 
-/// Asks in a rhythm until the time is over.
-fn ask(asker: &mut Asker, began: Instant, every: Duration, when: impl Fn(Duration) -> bool) -> usize {
-    let (mut passed, mut next) = (0, began);
+/// Asks in a rhythm until the time is over: what passed, and how far it fell behind.
+fn ask(asker: &mut Asker, began: Instant, every: Duration, when: When) -> (usize, Duration) {
+    let (mut passed, mut next, mut late) = (0, began, Duration::ZERO);
     while began.elapsed() < TIME {
         if when(began.elapsed()) {
             passed += asker.batch();
         }
         next += every;
-        thread::sleep(next.saturating_duration_since(Instant::now()));
+        let now = Instant::now();
+        late = late.max(now.saturating_duration_since(next));
+        thread::sleep(next.saturating_duration_since(now));
     }
-    passed
+    (passed, late)
+}
+
+/// Whether an asker asks then.
+type When = fn(Duration) -> bool;
+
+/// What passed as a share of what may, and how far the load fell behind.
+fn round(pattern: [(Duration, When); 2]) -> (f64, Duration) {
+    let gateway = Gateway::with(DOCUMENT).shards(2).start();
+    let mut askers = one_on_each(&gateway);
+    let began = Instant::now();
+    let came: Vec<(usize, Duration)> = thread::scope(|scope| {
+        let threads: Vec<_> = std::iter::zip(&mut askers, pattern)
+            .map(|(asker, (every, when))| scope.spawn(move || ask(asker, began, every, when)))
+            .collect();
+        threads.into_iter().map(|thread| thread.join().expect("an asker")).collect()
+    });
+    let most = RATE * began.elapsed().as_secs_f64() + BURST;
+    let passed: usize = came.iter().map(|(passed, _)| passed).sum();
+    assert!(passed as f64 <= most, "{passed} is over the bound of {most}");
+    (passed as f64 / most, came.iter().map(|(_, late)| *late).max().unwrap_or_default())
 }
 
 #[test]
 fn a_limit_of_the_node_is_exact_however_its_load_is_spread() {
-    let tenth = |time: Duration| (time.as_millis() / 100).is_multiple_of(2);
-    type When = fn(Duration) -> bool;
     let patterns: [(&str, [(Duration, When); 2]); 3] = [
         ("all on one core", [(EVERY, |_| true), (EVERY, |_| false)]),
-        ("alternating", [(EVERY, tenth), (EVERY, |time| !(time.as_millis() / 100).is_multiple_of(2))]),
+        (
+            "alternating",
+            [
+                (EVERY, |time| (time.as_millis() / 100).is_multiple_of(2)),
+                (EVERY, |time| !(time.as_millis() / 100).is_multiple_of(2)),
+            ],
+        ),
         ("one to nine", [(EVERY, |_| true), (EVERY * 9, |_| true)]),
     ];
     for (name, pattern) in patterns {
-        let gateway = Gateway::with(DOCUMENT).shards(2).start();
-        let mut askers = one_on_each(&gateway);
-        let began = Instant::now();
-        let passed: usize = thread::scope(|scope| {
-            let threads: Vec<_> = std::iter::zip(&mut askers, pattern)
-                .map(|(asker, (every, when))| scope.spawn(move || ask(asker, began, every, when)))
-                .collect();
-            threads.into_iter().map(|thread| thread.join().expect("an asker")).sum()
+        let exact = (0..ROUNDS_MAX).any(|_| {
+            let (share, late) = round(pattern);
+            println!("{name}: {:+.3} % of the bound, the load at most {late:?} late", (share - 1.0) * 100.0);
+            assert!(share >= 1.0 - UNDER_MAX || late > LATE_MAX, "{name}: {share} of the bound, under a steady load");
+            share >= 1.0 - UNDER_MAX
         });
-        let most = RATE * began.elapsed().as_secs_f64() + BURST;
-        let share = passed as f64 / most;
-        println!("{name}: {passed} of {most:.0} ({:+.3} %)", (share - 1.0) * 100.0);
-        assert!(share <= 1.0, "{name}: {passed} is over the bound of {most}");
-        assert!(share >= 1.0 - UNDER_MAX, "{name}: {passed} of {most}");
+        assert!(exact, "{name}: the load was late in each of {ROUNDS_MAX} rounds");
     }
 }

@@ -21,7 +21,9 @@ const MOMENTS: [u64; 30] = [
     2000,
 ];
 /// Threads that begin together, two event loops and their clocks: what cannot be the limit's doing.
-const JITTER: Duration = ms(45);
+const JITTER: Duration = ms(30);
+/// A request that comes some milliseconds late may find another queue; of so many rounds one is without that.
+const ROUNDS_MAX: usize = 4;
 
 struct Nginx {
     child: Child,
@@ -98,21 +100,31 @@ fn held(address: SocketAddr) -> Vec<(u64, Vec<Duration>)> {
 }
 
 fn compare(nginx: &str, ours: &str) {
-    let Some(theirs) = Nginx::start(nginx) else { return };
-    let gateway = Gateway::start(&format!(
-        "[[routes]]\nname = \"r\"\npath_prefix = \"/\"\nrespond = {{}}\n\
-         filters = [{{ rate_limit = {{ rate = \"{RATE}/s\", key = \"global\", mode = \"smooth\", {ours} }} }}]\n"
-    ));
-    let (theirs, ours) = (held(theirs.address), held(gateway.addr()));
-    let count = |held: &[(u64, Vec<Duration>)]| held.iter().map(|(_, times)| times.len()).sum::<usize>();
-    println!("{nginx}: nginx passed {}, we {}", count(&theirs), count(&ours));
-    for ((moment, theirs), (_, ours)) in std::iter::zip(&theirs, &ours) {
-        assert!(theirs.len().abs_diff(ours.len()) <= 1, "at {moment}: nginx {theirs:?}, we {ours:?}");
-        for (theirs, ours) in std::iter::zip(theirs, ours) {
-            assert!(theirs.abs_diff(*ours) <= JITTER, "at {moment}: nginx held {theirs:?}, we {ours:?}");
+    let mut told = String::new();
+    for _ in 0..ROUNDS_MAX {
+        let Some(theirs) = Nginx::start(nginx) else { return };
+        let gateway = Gateway::start(&format!(
+            "[[routes]]\nname = \"r\"\npath_prefix = \"/\"\nrespond = {{}}\n\
+             filters = [{{ rate_limit = {{ rate = \"{RATE}/s\", key = \"global\", mode = \"smooth\", {ours} }} }}]\n"
+        ));
+        let (theirs, ours) = (held(theirs.address), held(gateway.addr()));
+        match same(&theirs, &ours) {
+            Ok(count) => return println!("{nginx}: both passed {count}"),
+            Err(why) => told = why,
         }
     }
-    assert!(count(&theirs).abs_diff(count(&ours)) <= 1);
+    panic!("in each of {ROUNDS_MAX} rounds, {told}");
+}
+
+/// How many passed, if they were treated alike.
+fn same(theirs: &[(u64, Vec<Duration>)], ours: &[(u64, Vec<Duration>)]) -> Result<usize, String> {
+    for ((moment, theirs), (_, ours)) in std::iter::zip(theirs, ours) {
+        let alike = |(theirs, ours): (&Duration, &Duration)| theirs.abs_diff(*ours) <= JITTER;
+        if theirs.len() != ours.len() || !std::iter::zip(theirs, ours).all(alike) {
+            return Err(format!("at {moment} ms nginx held {theirs:?}, we {ours:?}"));
+        }
+    }
+    Ok(ours.iter().map(|(_, times)| times.len()).sum())
 }
 
 #[test]

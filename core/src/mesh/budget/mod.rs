@@ -128,7 +128,7 @@ impl Terms {
     }
 
     /// How long until `cost` can be had; 0: now.
-    pub fn wait_ns(&self, store: &Store, now: &Moment, cost: u64) -> u64 {
+    fn wait_ns(&self, store: &Store, now: &Moment, cost: u64) -> u64 {
         match self {
             Terms::Pace(pace) => pace.wait_ns(store, now.ns, cost),
             Terms::Period(period) => period.wait_ns(store, now, cost),
@@ -154,7 +154,7 @@ impl Terms {
     }
 
     /// A store of these terms that stands where `old` stood by its own: nobody gains by a change of terms.
-    pub fn carry(&self, old: &Store, terms: &Terms, now: &Moment) -> Store {
+    fn carry(&self, old: &Store, terms: &Terms, now: &Moment) -> Store {
         match (self, terms) {
             (Terms::Pace(to), Terms::Pace(from)) => to.holding(from.standing(old, now.ns).left, now.ns),
             (Terms::Period(to), Terms::Period(from)) => to.carry(old, from),
@@ -164,7 +164,7 @@ impl Terms {
     }
 
     /// What one core borrows ahead at most.
-    pub fn extra_max(&self, sharers: u64) -> u64 {
+    fn extra_max(&self, sharers: u64) -> u64 {
         match self {
             Terms::Pace(pace) => pace.extra_max(sharers),
             Terms::Period(period) => period.extra_max(sharers),

@@ -59,11 +59,6 @@ impl<T> Slots<T> {
         Some(place)
     }
 
-    /// True if [`Slots::add`] would find room.
-    pub fn has_room(&self) -> bool {
-        self.entries.len() < self.max
-    }
-
     fn idle(&mut self, is_idle: impl Fn(&T) -> bool) -> Option<usize> {
         let looks = LOOKS_MAX.min(self.entries.len());
         for _ in 0..looks {
