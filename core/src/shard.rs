@@ -13,6 +13,7 @@ use ringway_config::snapshot::CoreLimits;
 
 use crate::exchange::{Exchange, RequestIds};
 use crate::filter::FilterState;
+use crate::mesh::budget::Moment;
 use crate::mesh::{Calls, CoreGauge, Port, ToControl, ToShard};
 use crate::net::Net;
 use crate::observe::core_meters::add;
@@ -32,7 +33,7 @@ pub type ShardPort = Port<ShardMessage, ControlMessage>;
 const EXCHANGES_KEPT_MAX: usize = 32;
 /// How often idle origin connections are looked over.
 pub const SWEEP_EVERY: Duration = Duration::from_secs(1);
-/// How often a core with limited connections looks whether another one is short of what rests here.
+/// How often a core looks whether another one is short of what rests here, if anything is limited for the node.
 pub const LEND_EVERY: Duration = Duration::from_millis(50);
 /// Filters that hold the loop are named so often at most; all are counted.
 const HELD_AGAIN: Duration = Duration::from_secs(1);
@@ -251,14 +252,18 @@ impl Shard {
         self.log.as_ref().map(RefCell::borrow_mut)
     }
 
-    /// True if connections to some endpoint are limited, so that one that rests here may be missed elsewhere.
+    /// True if something is limited for the node, so that what rests here may be missed elsewhere.
     pub fn may_lend(&self) -> bool {
-        self.adopted().plan.clusters.iter().any(|cluster| cluster.config.limits.connections_per_endpoint_max > 0)
+        let adopted = self.adopted();
+        adopted.filters.borrows()
+            || adopted.plan.clusters.iter().any(|cluster| cluster.config.limits.connections_per_endpoint_max > 0)
     }
 
-    /// Gives up connections at rest that another core waits for.
+    /// Gives up connections at rest that another core waits for, and what was borrowed of limits and not used.
     pub fn lend(&self) {
-        self.adopted().clusters.iter().flat_map(|cluster| &cluster.endpoints).for_each(|endpoint| endpoint.lend());
+        let adopted = self.adopted();
+        adopted.clusters.iter().flat_map(|cluster| &cluster.endpoints).for_each(|endpoint| endpoint.lend());
+        adopted.filters.lend(&Moment { ns: self.net.node_ns(), unix_s: self.unix_s() });
     }
 
     /// Looks over the idle origin connections.
@@ -276,6 +281,7 @@ impl Shard {
         for (cluster, plan) in std::iter::zip(&adopted.clusters, &adopted.plan.clusters) {
             cluster.tick(plan, self.net.node_ms());
         }
+        adopted.filters.tick();
         self.meters.core.buffers_in_use.set(self.net.buffers().lent() as u64);
     }
 }

@@ -85,7 +85,11 @@ fn core(origin: &Origin, engine: EngineKind) -> Core {
          filters = [{{ cors = {{ allow_origins = ['https://a.test', 'https://b.test'], credentials = true, \
          expose_headers = ['x-total'] }} }}]\n\
          [[routes]]\nname = 'old'\npath_prefix = '/old'\ncluster = 'o'\n\
-         filters = [{{ rewrite = {{ regex = '^/old/(.*)$', to = '/new/$1' }} }}]\n",
+         filters = [{{ rewrite = {{ regex = '^/old/(.*)$', to = '/new/$1' }} }}]\n\
+         [[routes]]\nname = 'limited'\npath_prefix = '/limited'\ncluster = 'o'\n\
+         filters = [{{ rate_limit = {{ rate = '100000/s', burst = 5000 }} }}, \
+         {{ rate_limit = {{ limit = 1000000, window = '1h', algorithm = 'sliding_window', headers = 'off' }} }}, \
+         {{ concurrency_limit = {{ max = 100, key = ['host', 'header:user-agent'] }} }}]\n",
         origin.address()
     );
     Core::start(&toml, engine, || IS_CORE.with(|core| core.set(true)))
@@ -120,6 +124,8 @@ fn no_allocation(engine: EngineKind) {
     steady("a regular expression", core.address, format!("GET /old/a/b {host}").as_bytes(), b"HTTP/1.1 200");
     let page = b"GET /pages HTTP/1.1\r\nHost: a.test\r\nOrigin: https://b.test\r\n\r\n";
     steady("cors", core.address, page, b"HTTP/1.1 200");
+    let limited = b"GET /limited HTTP/1.1\r\nHost: a.test\r\nUser-Agent: t\r\n\r\n";
+    steady("limits, and what they tell", core.address, limited, b"HTTP/1.1 200");
     steady("404", core.address, b"GET /nowhere HTTP/1.1\r\nHost: a.test\r\n\r\n", b"HTTP/1.1 404");
 }
 

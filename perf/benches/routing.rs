@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::hint::black_box;
 use std::sync::Arc;
 
-use ringway::exchange::{HeaderEdits, Rewritten};
+use ringway::exchange::{HeaderEdits, HeldList, Rewritten};
 use ringway::filter::{self, Building, Filter, FilterState, Matched, RequestEdit, Verdict};
 use ringway::mesh::{Calls, Workers};
 use ringway::net::{EngineKind, Net, NetLimits};
@@ -63,6 +63,7 @@ fn main() {
             matched: Matched { table: &table, route: 0, captures: &captures },
             identity: &mut None,
             ends_unix_s: &mut None,
+            held: &mut HeldList::new(),
             state: &state,
             net: &net,
             calls: &calls,

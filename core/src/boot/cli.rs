@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use ringway_config::Errors;
 
+use super::cores::{self, Machine};
 use super::explain::{self, Asked};
 use super::routes;
 use crate::control::document::{Document, DryRun};
@@ -156,12 +157,16 @@ fn check(file: &Path) -> ExitCode {
     let checked = Document::read(Some(file)).and_then(|document| Ok((document.dry_run()?, document)));
     match checked {
         Ok((DryRun { plan, unbuilt }, document)) => {
+            let seats = cores::choose(&document.snapshot.process.cores.count, &Machine::look(), false);
+            let cores = seats.map_or(1, |seats| seats.cpus.len());
             print_problems(&Errors(document.warnings));
             if !unbuilt.0.is_empty() {
                 print_problems(&unbuilt);
                 return ExitCode::from(FAILED);
             }
-            print(&format!("{}: ok\n{}", file.display(), routes::open(&document.snapshot, &plan)))
+            let limits = plan.gathered.numbers.limits.iter();
+            let bounds: String = limits.map(|spec| spec.say_bounds(cores) + "\n").collect();
+            print(&format!("{bounds}{}: ok\n{}", file.display(), routes::open(&document.snapshot, &plan)))
         }
         Err(errors) => {
             print_problems(&errors);

@@ -233,6 +233,7 @@ fn describe(out: &mut String, taken: &Taken<'_>) {
     for filter in &route.filters {
         let _ = writeln!(out, "  filter   {} = {}  (route)", filter.name, filter.table);
     }
+    limits(out, taken, &policies);
     match &route.action {
         Action::Cluster(index) => {
             explain_cluster::describe(out, &snapshot.clusters[*index]);
@@ -267,6 +268,17 @@ fn describe(out: &mut String, taken: &Taken<'_>) {
         let _ = writeln!(out, "  mirror   {percent} % to {cluster}, {} at most", duration_text(mirror.timeout));
     }
     settings(out, taken, &policies);
+}
+
+/// What each limit that it passes is called in metrics, and what it counts by.
+fn limits(out: &mut String, taken: &Taken<'_>, policies: &[(&Policy, String)]) {
+    let of_policies = policies.iter().flat_map(|(policy, _)| &policy.filters);
+    let filters = of_policies.chain(&taken.snapshot.routes[taken.id as usize].filters);
+    for place in filters.map(|filter| filter.place.as_str()) {
+        for (name, key) in taken.plan.gathered.numbers.limits_at(place) {
+            let _ = writeln!(out, "  limit    {name}, by {key}");
+        }
+    }
 }
 
 /// Each setting in force, and who says so: the innermost that says anything.

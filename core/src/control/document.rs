@@ -39,7 +39,7 @@ impl Document {
         Plan::build(&self.snapshot, generation, names, node, before).map_err(|faults| self.locate(faults))
     }
 
-    /// The dry run of `ringway check`: all that can be known without a socket.
+    /// The dry run of `ringway check`: all that can be known without a socket, and a plan that nobody serves by.
     ///
     /// # Errors
     /// As [`Document::plan`], and what the access log cannot do.

@@ -7,6 +7,7 @@ pub mod document;
 mod drain;
 mod http;
 pub mod issuers;
+mod limits;
 mod names;
 pub mod notify;
 pub mod port_holder;
@@ -365,6 +366,7 @@ impl Control {
             access_log_write_errors: log.as_ref().map_or(0, LogWriter::errors),
             clusters: upstreams::facts(&self.serving.borrow().plan),
             issuers: issuers::facts(&self.serving.borrow().plan),
+            limits: limits::facts(&self.serving.borrow().plan),
         }
     }
 }

@@ -72,6 +72,18 @@ impl<'p> HeaderEdits<'p> {
         self.edits.push(edit);
     }
 
+    /// Sets `name` in the place where an edit sets it already, or last.
+    pub fn replace(&mut self, name: &'p str, value: EditValue<'p>) {
+        let known = self.edits.iter_mut().find_map(|edit| match edit {
+            HeaderEdit::Set(named, value) if *named == name => Some(value),
+            _ => None,
+        });
+        match known {
+            Some(known) => *known = value,
+            None => self.push(HeaderEdit::Set(name, value)),
+        }
+    }
+
     pub fn is_empty(&self) -> bool {
         self.edits.is_empty()
     }
@@ -83,6 +95,14 @@ impl<'p> HeaderEdits<'p> {
     /// The edit applies before those from number `at` on.
     pub fn insert(&mut self, at: usize, edit: HeaderEdit<'p>) {
         self.edits.insert(at, edit);
+    }
+
+    /// Forgets what changes a field of one of these names (lower case).
+    pub fn leave_out(&mut self, names: &[&str]) {
+        self.edits.retain(|edit| match edit {
+            HeaderEdit::Remove(named) | HeaderEdit::Set(named, _) | HeaderEdit::Add(named, _) => !names.contains(named),
+            HeaderEdit::RemoveAll(_) => true,
+        });
     }
 
     /// The edits from number `at` on apply before all others.

@@ -6,6 +6,7 @@ mod edits;
 mod forwarded;
 mod head;
 mod head_buffer;
+mod held;
 mod identity;
 mod pump;
 mod refusal;
@@ -24,6 +25,7 @@ pub use head::{
     write_request_head,
 };
 pub use head_buffer::HeadBuffer;
+pub use held::{Held, HeldList, Release};
 pub use identity::{Identity, claim, texts};
 pub use pump::{Encoding, Pump, PumpError};
 use quanta::Instant;
@@ -54,6 +56,8 @@ pub struct Exchange {
     pub identity: Option<Rc<Identity>>,
     /// When its credentials end, and with them an answer that has no end of its own.
     pub ends_unix_s: Option<u64>,
+    /// Until it is over.
+    pub held: HeldList,
     /// Some of the request's body may have been read.
     pub body_taken: bool,
     /// All of it has been read, ahead of forwarding.
@@ -103,6 +107,7 @@ impl Exchange {
             id: RequestId::default(),
             identity: None,
             ends_unix_s: None,
+            held: HeldList::new(),
             body_taken: false,
             body_read: false,
             record: Record::new(now),
@@ -118,6 +123,7 @@ impl Exchange {
         self.id.clear();
         self.identity = None;
         self.ends_unix_s = None;
+        self.held.clear();
         self.body_taken = false;
         self.body_read = false;
         self.record = Record::new(now);

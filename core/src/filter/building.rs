@@ -1,12 +1,14 @@
 //! What filters are built with, on the control thread: the rest of the document, what the node keeps over reloads, and
 //! lists that are gathered while they are built.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ringway_config::Fault;
 use ringway_config::snapshot::Snapshot;
 
+use super::concurrency_limit::{NodePlaces, PlacesSpec};
+use super::rate_limit::{Seeds, Spec};
 use super::state::Numbers;
 use crate::identity::{Consumers, IssuerPlan};
 use crate::mesh::Registry;
@@ -25,6 +27,14 @@ pub struct Building<'a> {
     pub(super) secret_queries: BTreeSet<String>,
     /// Why some filter lets nobody pass: what it needs cannot be had.
     pub(super) unbuilt: Vec<Fault>,
+    /// By name.
+    limits: BTreeMap<String, LimitNumber>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LimitNumber {
+    Rate(usize),
+    Places(usize),
 }
 
 /// What was gathered while the filters of a plan were built.
@@ -59,7 +69,69 @@ impl<'a> Building<'a> {
             secret_headers: BTreeSet::new(),
             secret_queries: BTreeSet::new(),
             unbuilt,
+            limits: BTreeMap::new(),
         }
+    }
+
+    /// The name of a limit that says none is where it stands, told by names and not by the numbers of routes.
+    pub(super) fn limit_name(&self, own: Option<&str>, place: &str) -> String {
+        if let Some(own) = own {
+            return own.to_owned();
+        }
+        let Some((whose, inside)) = place.split_once(".filters[") else { return place.to_owned() };
+        let route = whose.strip_prefix("routes[").and_then(|rest| rest.strip_suffix(']')?.parse().ok());
+        let whose = match route.and_then(|at: usize| self.snapshot.routes.get(at)) {
+            Some(route) => format!("route/{}", route.name),
+            None => format!("policy/{}", whose.strip_prefix("policies.").unwrap_or(whose)),
+        };
+        let numbers = inside.split(|c: char| !c.is_ascii_digit()).filter(|number| !number.is_empty());
+        numbers.fold(whose, |name, number| format!("{name}/{number}"))
+    }
+
+    /// What hashes keys, the same for all limits of the node.
+    pub(super) fn seeds(&self) -> Arc<Seeds> {
+        self.node.get("limit seeds", "", Seeds::default)
+    }
+
+    /// The number of a rate limit; of one name there is one.
+    pub(super) fn limit(&mut self, spec: Spec) -> Result<usize, Fault> {
+        match self.limits.get(&spec.name) {
+            Some(LimitNumber::Rate(number)) if self.numbers.limits[*number].is_as(&spec) => Ok(*number),
+            Some(other) => Err(self.two_of_a_name(&spec.name, &spec.place, *other)),
+            None => {
+                let rule = self.node.get("rate limit", &spec.name, Default::default);
+                let (name, number) = (spec.name.clone(), self.numbers.limits.len());
+                self.numbers.limits.push(Arc::new(spec.known_as(rule)));
+                self.limits.insert(name, LimitNumber::Rate(number));
+                Ok(number)
+            }
+        }
+    }
+
+    /// The number of a concurrency limit; of one name there is one.
+    pub(super) fn places(&mut self, mut spec: PlacesSpec) -> Result<usize, Fault> {
+        match self.limits.get(&spec.name) {
+            Some(LimitNumber::Places(number)) if self.numbers.places[*number].is_as(&spec) => Ok(*number),
+            Some(other) => Err(self.two_of_a_name(&spec.name, &spec.place, *other)),
+            None => {
+                let name = format!("{} {}", spec.name, spec.keys_max);
+                let made = || NodePlaces::new(spec.max, spec.keys_max);
+                spec.node = Some(self.node.get("concurrency limit", &name, made));
+                let (name, number) = (spec.name.clone(), self.numbers.places.len());
+                self.numbers.places.push(Arc::new(spec));
+                self.limits.insert(name, LimitNumber::Places(number));
+                Ok(number)
+            }
+        }
+    }
+
+    fn two_of_a_name(&self, name: &str, place: &str, other: LimitNumber) -> Fault {
+        let other = match other {
+            LimitNumber::Rate(number) => &self.numbers.limits[number].place,
+            LimitNumber::Places(number) => &self.numbers.places[number].place,
+        };
+        let fault = Fault::new(format!("another limit named {name:?} says something else: {other}"));
+        fault.at(place.to_owned()).cure("limits of one name are one: write the same, or choose another name")
     }
 
     pub fn finish(self) -> Gathered {

@@ -12,6 +12,7 @@ mod building;
 mod changed;
 mod codings;
 mod compress;
+mod concurrency_limit;
 mod cors;
 mod credentials;
 mod decompress;
@@ -26,6 +27,7 @@ mod json_schema;
 mod jwt;
 mod media;
 mod query;
+mod rate_limit;
 mod rbac;
 mod rewrite;
 mod state;
@@ -41,7 +43,7 @@ use ringway_config::Fault;
 use ringway_config::snapshot::FilterConfig;
 use ringway_proto::{NormalPath, RequestHead};
 
-use crate::exchange::{HeaderEdits, Identity, Refusal, RewriteError, Rewritten};
+use crate::exchange::{HeaderEdits, HeldList, Identity, Refusal, RewriteError, Rewritten};
 use crate::mesh::Calls;
 use crate::net::Net;
 use crate::observe::Flag;
@@ -49,7 +51,9 @@ use crate::route::{Captures, FieldSource, RouteId, RouteTable};
 
 pub use answer::{Answer, AnswerEdit, ChangedBody, Hook, Received, drop_own_fields};
 pub use building::{Building, Gathered, Withheld};
+pub use concurrency_limit::PlacesSpec;
 pub use credentials::shown_query;
+pub use rate_limit::Spec as LimitSpec;
 pub use state::{Chance, FilterState, Numbers};
 pub use version_notice::VersionNotice;
 
@@ -156,6 +160,8 @@ pub struct RequestEdit<'p, 'r> {
     pub identity: &'r mut Option<Rc<Identity>>,
     /// When its credentials end, and with them what has no end of its own.
     pub ends_unix_s: &'r mut Option<u64>,
+    /// What is given back once the exchange is over.
+    pub held: &'r mut HeldList,
     pub state: &'r FilterState,
     pub net: &'r Rc<Net>,
     /// For work that takes long.
@@ -209,7 +215,7 @@ fn refuse_rewrite<'p>(result: Result<(), RewriteError>) -> Verdict<'p> {
 }
 
 /// The filters that routes and policies can name.
-const NAMES: [&str; 18] = [
+const NAMES: [&str; 21] = [
     "request_headers",
     "response_headers",
     "strip_prefix",
@@ -228,6 +234,9 @@ const NAMES: [&str; 18] = [
     "compress",
     "decompress",
     "json_schema",
+    "rate_limit",
+    "quota",
+    "concurrency_limit",
 ];
 
 /// Builds the filter that a configuration names.
@@ -241,6 +250,9 @@ pub fn build(config: &FilterConfig, building: &mut Building<'_>) -> Result<Box<d
         "strip_prefix" => strip_prefix::StripPrefix::build(config),
         "rewrite" => rewrite::build(config, &mut building.numbers),
         "query" => query::QueryEdits::build(config),
+        "rate_limit" => rate_limit::RateLimit::build(config, building),
+        "quota" => rate_limit::RateLimit::build_quota(config, building),
+        "concurrency_limit" => concurrency_limit::ConcurrencyLimit::build(config, building),
         "fault" => fault::Fault::build(config),
         "any_of" => auth::build_any(config, building),
         "rbac" => rbac::build(config, building),

@@ -1,22 +1,30 @@
-//! What filters keep on one core: memory for regular expressions, random numbers. Made anew with each plan.
+//! What filters keep on one core: memory for regular expressions, random numbers, what limits have counted. Made anew
+//! with each plan; limits that stay live on.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 
+use ahash::AHashMap;
 use regex_automata::meta::{Cache, Regex};
 use ringway_config::units::Percent;
 
 use super::codings::Coders;
+use super::concurrency_limit::{Places, PlacesSpec};
+use super::rate_limit::{Limit, Spec};
 use crate::identity::{Remembered, TextCache};
+use crate::mesh::budget::Moment;
 use crate::upstream::balance::Random;
 
 /// Passwords that one core remembers to have been good.
 const PASSWORDS_MAX: usize = 16_384;
 
 /// What is numbered while a plan is built.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Numbers {
     regexes: usize,
+    pub limits: Vec<Arc<Spec>>,
+    pub places: Vec<Arc<PlacesSpec>>,
 }
 
 /// One core's state for the filters of one plan.
@@ -34,6 +42,9 @@ pub struct FilterState {
     pub(super) waiting: Rc<Cell<u32>>,
     /// Bodies that are under way count over reloads.
     pub(super) coders: Rc<Coders>,
+    /// By number.
+    limits: Box<[Rc<Limit>]>,
+    places: Box<[Rc<Places>]>,
 }
 
 /// How probable something is, of 2^32.
@@ -41,6 +52,14 @@ pub struct FilterState {
 pub struct Chance(u64);
 
 impl Numbers {
+    /// The limits that stand in this place first, each with its name and what it counts by.
+    pub fn limits_at(&self, place: &str) -> impl Iterator<Item = (&str, &str)> {
+        let rates = self.limits.iter().map(|spec| (&spec.place, &spec.name, &spec.same));
+        let places = self.places.iter().map(|spec| (&spec.place, &spec.name, &spec.same));
+        let here = move |at: &str| at.strip_prefix(place).is_some_and(|rest| rest.is_empty() || rest.starts_with('['));
+        rates.chain(places).filter(move |(at, _, _)| here(at)).map(|(_, name, same)| (name.as_str(), same.as_str()))
+    }
+
     pub(super) fn regex(&mut self) -> usize {
         self.regexes += 1;
         self.regexes - 1
@@ -50,6 +69,15 @@ impl Numbers {
 impl FilterState {
     /// `seed` is another one on each core; `before` is what the plan before had.
     pub fn new(numbers: &Numbers, core: usize, seed: u64, before: Option<&FilterState>) -> FilterState {
+        let limits = before.iter().flat_map(|before| &before.limits);
+        let limits: AHashMap<&str, &Rc<Limit>> = limits.map(|known| (known.spec.name.as_str(), known)).collect();
+        let limit = |spec: &Arc<Spec>| match limits.get(spec.name.as_str()) {
+            Some(known) if known.spec.is_as(spec) => Rc::clone(known),
+            known => Rc::new(Limit::new(spec, known.map(|known| &***known))),
+        };
+        let places = before.iter().flat_map(|before| &before.places);
+        let places: AHashMap<&str, &Rc<Places>> = places.map(|known| (known.spec.name.as_str(), known)).collect();
+        let places = |spec: &Arc<PlacesSpec>| Places::new(spec, places.get(spec.name.as_str()).copied());
         FilterState {
             regexes: (0..numbers.regexes).map(|_| OnceCell::new()).collect(),
             random: Random::new(seed),
@@ -58,7 +86,33 @@ impl FilterState {
             passwords: before.map_or_else(passwords, |before| before.passwords.clone()),
             waiting: before.map(|before| before.waiting.clone()).unwrap_or_default(),
             coders: before.map(|before| before.coders.clone()).unwrap_or_default(),
+            limits: numbers.limits.iter().map(limit).collect(),
+            places: numbers.places.iter().map(places).collect(),
         }
+    }
+
+    #[inline]
+    pub(super) fn limit(&self, number: usize) -> &Limit {
+        &self.limits[number]
+    }
+
+    pub(super) fn places(&self, number: usize) -> &Places {
+        &self.places[number]
+    }
+
+    /// True if this core borrows what others may want.
+    pub fn borrows(&self) -> bool {
+        !self.limits.is_empty()
+    }
+
+    /// What was borrowed and not used goes back; to be called often.
+    pub fn lend(&self, now: &Moment) {
+        self.limits.iter().for_each(|limit| limit.tick(now));
+    }
+
+    /// The core's tick.
+    pub fn tick(&self) {
+        self.places.iter().for_each(|places| places.tick());
     }
 
     /// The memory that the regular expression of this number searches with: its own on each core, so that no search

@@ -75,6 +75,7 @@ impl Passed {
             ends_unix_s: &mut None,
             state: &FilterState::new(&building.finish().numbers, 0, 0, None),
             calls: &Calls::new(Workers::start(1, 1).unwrap().0, std::sync::Arc::new(|_| {})),
+            held: &mut HeldList::new(),
             net: &Net::new(EngineKind::Epoll, &NetLimits { ring_entries: 8, buffer_bytes: 4096, buffers_max: 1 })
                 .unwrap(),
             unix_s: &|| 0,

@@ -1,11 +1,12 @@
 //! What crosses threads: bounded inboxes, their policies, two-phase adoption, load gauges, and what a node counts and
-//! decides as one (words, windows, quotas). Not what the messages do nor what the values mean.
+//! decides as one (words, windows, quotas, budgets). Not what the messages do nor what the values mean.
 //!
 //! Everything else on a shard is `Rc` and `Cell`. `Arc`, atomics and `Send` on the shards' side live here, so that the
 //! question "what do cores share?" is answered by one directory. A plain request touches none of it.
 
 pub mod broadcast;
 mod counts;
+pub mod budget;
 mod doorbell;
 pub mod gauge;
 pub mod inbox;

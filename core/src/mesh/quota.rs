@@ -25,8 +25,12 @@ pub struct Quota {
 
 impl Quota {
     pub fn new(max: u32) -> Arc<Quota> {
+        Arc::new(Quota::of(max))
+    }
+
+    pub fn of(max: u32) -> Quota {
         let free = CachePadded::new(AtomicI64::new(max.into()));
-        Arc::new(Quota { free, hunger: CachePadded::new(AtomicU64::new(0)), max: AtomicI64::new(max.into()) })
+        Quota { free, hunger: CachePadded::new(AtomicU64::new(0)), max: AtomicI64::new(max.into()) }
     }
 
     /// Places that are taken stay taken; with a lower maximum the next ones wait until there are fewer.

@@ -10,21 +10,31 @@ type Shared = dyn Any + Send + Sync;
 /// Kinds are their owners' words.
 #[derive(Debug, Default)]
 pub struct Registry {
-    known: Mutex<HashMap<(&'static str, String), Weak<Shared>>>,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    shared: HashMap<(&'static str, String), Weak<Shared>>,
+    /// With so many, those that nobody uses are thrown out.
+    sweep_at: usize,
 }
 
 impl Registry {
     /// That of this kind and name; made if nobody has it.
     pub fn get<T: Send + Sync + 'static>(&self, kind: &'static str, name: &str, make: impl FnOnce() -> T) -> Arc<T> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|_, what| what.strong_count() > 0);
+        if known.shared.len() >= known.sweep_at {
+            known.shared.retain(|_, what| what.strong_count() > 0);
+            known.sweep_at = 2 * known.shared.len() + 1;
+        }
         let key = (kind, name.to_owned());
-        if let Some(found) = known.get(&key).and_then(Weak::upgrade).and_then(|what| what.downcast::<T>().ok()) {
+        if let Some(found) = known.shared.get(&key).and_then(Weak::upgrade).and_then(|what| what.downcast::<T>().ok()) {
             return found;
         }
         let made = Arc::new(make());
         let shared: Arc<Shared> = made.clone();
-        known.insert(key, Arc::downgrade(&shared));
+        known.shared.insert(key, Arc::downgrade(&shared));
         made
     }
 }

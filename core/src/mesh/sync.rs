@@ -1,7 +1,7 @@
 //! The primitives the lock-free files are written against: the real ones, or loom's under `--cfg ringway_loom`. No
 //! logic.
 //!
-//! Two files use it: `mesh/inbox.rs` and `observe/log_ring.rs`. Whoever writes a third thing that two threads touch
+//! `mesh/inbox.rs`, `observe/log_ring.rs` and `mesh/budget` use it. Whoever writes another thing that two threads touch
 //! imports from here too, so that it can be model-checked. The flag is our own and not the usual `loom`, since that one
 //! takes `tokio::net` away from the whole build.
 

@@ -3,6 +3,7 @@
 use crate::observe::core_meters::{CORE_FIELDS, Kind};
 use crate::observe::histogram::HistogramSnapshot;
 use crate::observe::issuers::IssuerFacts;
+use crate::observe::limits::LimitFacts;
 use crate::observe::snapshot::{MetersSnapshot, RouteTotal, Totals, merge};
 use crate::observe::upstreams::ClusterFacts;
 use std::collections::BTreeMap;
@@ -30,6 +31,7 @@ pub struct ProcessFacts {
     pub access_log_write_errors: u64,
     pub clusters: Vec<ClusterFacts>,
     pub issuers: Vec<IssuerFacts>,
+    pub limits: Vec<LimitFacts>,
 }
 
 /// Keeps each core's last snapshot: a core that is late for one scrape must not make sums go back.
@@ -64,6 +66,7 @@ impl Scrape {
         super::upstreams::render(&mut page, &facts.clusters);
         super::issuers::render(&mut page, &facts.issuers);
         super::redis::render(&mut page, self.cores.values().flat_map(|seen| &seen.snapshot.redis));
+        super::limits::render(&mut page, &facts.limits);
         self.by_core(&mut page);
         self.imbalance(&mut page);
         for seen in self.cores.values_mut() {

@@ -114,6 +114,7 @@ impl<'p> Step<'p> {
             matched: Matched { table: &serving.adopted.plan.table, route: self.route, captures: &x.captures },
             identity: &mut x.identity,
             ends_unix_s: &mut x.ends_unix_s,
+            held: &mut x.held,
             state: &serving.adopted.filters,
             net: &serving.shard.net,
             calls: &serving.shard.calls,

@@ -14,6 +14,8 @@ use crate::observe::Flag;
 use crate::plan::FixedAnswer;
 use crate::pool::Pooled;
 
+/// Fields that an error answer has of its own.
+const OWN_OF_PROBLEMS: [&str; 4] = ["content-type", "allow", "retry-after", "x-request-id"];
 /// A request body that nobody wants is read to its end up to here, so that the connection can be used again.
 const UNWANTED_BODY_BYTES_MAX: u64 = 64 * 1024;
 
@@ -201,6 +203,9 @@ impl Made<'_> {
     /// What the filters say about it: applies to its head; a body that they change is given back.
     fn pass_out(&mut self, serving: &Serving<'_>, x: &Exchange, filtered: &mut Filtered<'_>) -> Option<Vec<u8>> {
         let mut changed = None;
+        if self.code.is_some() && !filtered.answer.is_empty() {
+            filtered.answer.leave_out(&OWN_OF_PROBLEMS);
+        }
         if !filtered.hooks.is_empty() {
             let answer = Answer {
                 request: &x.request,
