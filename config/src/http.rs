@@ -363,7 +363,7 @@ impl fmt::Display for HeaderName {
     }
 }
 
-fn deserialize<'de, T: Word, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
+pub(crate) fn deserialize<'de, T: Word, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
     let text = String::deserialize(deserializer)?;
     T::parse(&text).map_err(|fault| match fault.cure {
         Some(cure) => Error::custom(format!("{}; {cure}", fault.message)),

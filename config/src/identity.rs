@@ -1,11 +1,12 @@
 //! Who may ask: those who sign tokens, and the consumers that the operator knows by name. How credentials are checked is
 //! the filters'; what must fit together is `check`'s.
 
+use serde::de::{Deserialize, Deserializer};
 use toml::de::DeValue;
 
 use crate::bounded::Time;
 use crate::decode::{Decode, List, Named, OneOrMore, Table, Word, choice, document, wrong_type};
-use crate::http::HeaderName;
+use crate::http::{HeaderName, deserialize};
 use crate::place::Place;
 use crate::problem::{Fault, Problems, quoted};
 use crate::snapshot::{Algorithm, ApiKey, ControlUrl, PasswordHash, Required, Secret};
@@ -187,6 +188,18 @@ impl Word for Secret {
             _ => Err(Fault::new("does not say where the secret is")
                 .cure("write \"env:NAME\", \"file:/path\", or \"text:\" before the secret itself")),
         }
+    }
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserialize(deserializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for ControlUrl {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserialize(deserializer)
     }
 }
 

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::header::CACHE_CONTROL;
+use reqwest::header::{CACHE_CONTROL, HeaderMap};
 use reqwest::redirect::Policy;
-use reqwest::{Certificate, Client, Response, Url};
+use reqwest::{Certificate, Client, Method, Response, Url};
 
 /// Of an answer's body.
 pub const ANSWER_BYTES_MAX: usize = 1 << 20;
@@ -28,6 +28,24 @@ pub struct Fetched {
     pub bytes: Vec<u8>,
     /// `max-age`, if the server says so.
     pub fresh: Option<Duration>,
+}
+
+/// What is asked on behalf of a request.
+#[derive(Debug)]
+pub struct Question {
+    pub method: Method,
+    /// Of a host that the configuration names.
+    pub url: Url,
+    pub headers: HeaderMap,
+    pub body: Vec<u8>,
+}
+
+/// An answer with whatever status.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub body: Vec<u8>,
 }
 
 /// A client for one server. `ca_file`: certificates to trust, alone; the system's without it.
@@ -66,6 +84,19 @@ pub async fn get(client: &Client, url: &str) -> Result<Fetched, String> {
     whole(request.send().await.map_err(|error| reason(&error))?).await
 }
 
+/// Asks, and reads an answer of at most `bytes_max`.
+///
+/// # Errors
+/// Why there is none.
+pub async fn ask(client: &Client, question: Question, bytes_max: usize) -> Result<Answer, String> {
+    let Question { method, url, headers, body } = question;
+    // A name that the filter of addresses sees when it is resolved; an address is seen here.
+    let request = client.request(method, allowed(url.as_str())?).headers(headers).body(body);
+    let mut answer = request.send().await.map_err(|error| reason(&error))?;
+    let body = body_of(&mut answer, bytes_max).await?;
+    Ok(Answer { status: answer.status().as_u16(), headers: std::mem::take(answer.headers_mut()), body })
+}
+
 /// The URL, unless it names an address that must not be asked.
 ///
 /// # Errors
@@ -92,14 +123,19 @@ pub async fn whole(mut answer: Response) -> Result<Fetched, String> {
         return Err(format!("it answers {status}"));
     }
     let fresh = answer.headers().get(CACHE_CONTROL).and_then(|value| value.to_str().ok()).and_then(max_age);
+    let bytes = body_of(&mut answer, ANSWER_BYTES_MAX).await?;
+    Ok(Fetched { bytes, fresh })
+}
+
+async fn body_of(answer: &mut Response, bytes_max: usize) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     while let Some(chunk) = answer.chunk().await.map_err(|error| reason(&error))? {
-        if bytes.len() + chunk.len() > ANSWER_BYTES_MAX {
-            return Err(format!("its answer has more than {ANSWER_BYTES_MAX} bytes"));
+        if bytes.len() + chunk.len() > bytes_max {
+            return Err(format!("its answer has more than {bytes_max} bytes"));
         }
         bytes.extend_from_slice(&chunk);
     }
-    Ok(Fetched { bytes, fresh })
+    Ok(bytes)
 }
 
 /// The innermost cause says most; the URL is left out, since the configuration has it.
@@ -185,6 +221,14 @@ mod tests {
         for url in ["https://127.0.0.1:1/", "https://10.0.0.1/", "https://id.example.com/", "https://[fd00::1]/"] {
             assert!(allowed(url).is_ok(), "{url}");
         }
+    }
+
+    /// What a name leads to is judged when it is asked, whatever it led to before.
+    #[tokio::test(flavor = "current_thread")]
+    async fn names_of_metadata_addresses_are_not_asked() {
+        let resolve = |name: &str| Allowed.resolve(name.parse().unwrap());
+        assert!(resolve("169.254.169.254").await.is_err());
+        assert_eq!(resolve("127.0.0.1").await.unwrap().count(), 1);
     }
 
     #[test]

@@ -156,10 +156,11 @@ fn print(text: &str) -> ExitCode {
 fn check(file: &Path) -> ExitCode {
     let checked = Document::read(Some(file)).and_then(|document| Ok((document.dry_run()?, document)));
     match checked {
-        Ok((DryRun { plan, unbuilt }, document)) => {
+        Ok((DryRun { plan, unbuilt, warned }, document)) => {
             let seats = cores::choose(&document.snapshot.process.cores.count, &Machine::look(), false);
             let cores = seats.map_or(1, |seats| seats.cpus.len());
             print_problems(&Errors(document.warnings));
+            print_problems(&warned);
             if !unbuilt.0.is_empty() {
                 print_problems(&unbuilt);
                 return ExitCode::from(FAILED);

@@ -49,7 +49,8 @@ impl Document {
         match (plan, log) {
             (Ok(plan), Ok(_)) => {
                 let unbuilt = self.locate(plan.gathered.unbuilt.clone());
-                Ok(DryRun { plan, unbuilt })
+                let warned = self.locate(plan.gathered.warned.clone());
+                Ok(DryRun { plan, unbuilt, warned })
             }
             (plan, log) => Err(self.locate(plan.err().into_iter().flatten().chain(log.err()).collect())),
         }
@@ -65,6 +66,7 @@ pub struct DryRun {
     pub plan: Plan,
     /// Why some routes would let nobody pass.
     pub unbuilt: Errors,
+    pub warned: Errors,
 }
 
 /// For plans that nobody serves by.

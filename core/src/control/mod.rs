@@ -197,6 +197,9 @@ impl Control {
         for fault in &plan.gathered.unbuilt {
             say(&format!("{fault}: nobody passes there"));
         }
+        for fault in &plan.gathered.warned {
+            say(&fault.to_string());
+        }
     }
 
     /// Runs until the process shall end. `died` says which core's thread ended, and why.

@@ -29,7 +29,7 @@ pub use held::{Held, HeldList, Release};
 pub use identity::{Identity, claim, texts};
 pub use pump::{Encoding, Pump, PumpError};
 use quanta::Instant;
-pub use refusal::Refusal;
+pub use refusal::{Refusal, RefusalBody};
 pub use request_id::{RequestId, RequestIds};
 pub use rewritten::{REWRITTEN_BYTES_MAX, RewriteError, Rewritten};
 use ringway_proto::{NormalPath, RequestHead, ResponseHead};

@@ -24,14 +24,24 @@ pub struct Refusal {
     pub retry_after_s: Option<u32>,
     /// One more member of the problem: its name, and its value as JSON.
     pub member: Option<Box<(&'static str, String)>>,
+    /// In the place of problem+json: what another server says.
+    pub body: Option<Box<RefusalBody>>,
+}
+
+/// An error's body that is not ours.
+#[derive(Debug)]
+pub struct RefusalBody {
+    /// `Content-Type`: nothing in it ends the line.
+    pub kind: Option<String>,
+    pub bytes: Vec<u8>,
 }
 
 impl Refusal {
     /// With the status and the code that the flag stands for.
     pub fn new(flag: Flag, reason: impl Into<Cow<'static, str>>) -> Refusal {
         let (status, code) = (flag.status(), flag.code());
-        let (close, allow, retry_after_s, member) = (false, None, None, None);
-        Refusal { flag, status, code, reason: reason.into(), close, allow, retry_after_s, member }
+        let (close, allow, retry_after_s, member, body) = (false, None, None, None, None);
+        Refusal { flag, status, code, reason: reason.into(), close, allow, retry_after_s, member, body }
     }
 
     #[must_use]

@@ -7,6 +7,7 @@
 //! The first kind whose credentials the request brings decides. Without any the answer is 401 with a `WWW-Authenticate` of
 //! each kind, or, with `optional = true` in all of them, the request passes as nobody's.
 
+use std::borrow::Cow;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
@@ -15,7 +16,7 @@ use std::task::Poll;
 use ringway_config::Fault;
 use ringway_config::snapshot::FilterConfig;
 
-use super::{Building, Filter, RequestEdit, Verdict, Waiting, api_key, basic, jwt};
+use super::{Building, Filter, RequestEdit, Verdict, Waiting, WantsBody, api_key, basic, hmac, introspect, jwt};
 use crate::exchange::{EditValue, HeaderEdit, Identity, Refusal};
 use crate::net::Sleep;
 use crate::observe::Flag;
@@ -43,6 +44,23 @@ pub(super) enum Auth<'p> {
     Foreign(Box<Denied>),
     Denied(Box<Denied>),
     Wait(Box<Waiting<'p>>),
+    Body(Box<WantsBody<'p>>),
+}
+
+impl<'p> Auth<'p> {
+    /// How a request goes on whose credentials had to wait.
+    pub(super) fn verdict(self, request: &mut RequestEdit<'p, '_>) -> Verdict<'p> {
+        match self {
+            Auth::Known(identity) => {
+                admit(request, identity);
+                Verdict::Pass
+            }
+            Auth::Denied(denied) | Auth::Foreign(denied) => denied.verdict(request),
+            Auth::Wait(waiting) => Verdict::Wait(waiting),
+            Auth::Body(wants) => Verdict::Body(wants),
+            Auth::Absent => Verdict::Pass,
+        }
+    }
 }
 
 /// A refusal, and what `WWW-Authenticate` says with it.
@@ -68,6 +86,8 @@ fn kind(config: &FilterConfig, building: &mut Building<'_>) -> Option<Result<Box
         "jwt" => Some(jwt::build(config, building)),
         "api_key" => Some(api_key::build(config, building)),
         "basic" => Some(basic::build(config, building)),
+        "hmac" => Some(hmac::build(config, building)),
+        "introspect" => Some(introspect::build(config, building)),
         _ => None,
     }
 }
@@ -92,7 +112,7 @@ pub(super) fn build_any(config: &FilterConfig, building: &mut Building<'_>) -> R
         kinds.push(kind(&inner, building).unwrap_or_else(|| {
             Err(Fault::new(format!("{name:?} does not ask who somebody is"))
                 .at(place)
-                .cure("use jwt, api_key or basic"))
+                .cure("use jwt, introspect, api_key, basic or hmac"))
         })?);
     }
     Ok(Authenticate::of(kinds))
@@ -128,6 +148,7 @@ impl Filter for Authenticate {
                 Auth::Foreign(denied) => foreign = foreign.or(Some(denied)),
                 Auth::Denied(denied) => return denied.verdict(request),
                 Auth::Wait(waiting) => return Verdict::Wait(waiting),
+                Auth::Body(wants) => return Verdict::Body(wants),
             }
         }
         match foreign {
@@ -142,13 +163,19 @@ impl Filter for Authenticate {
 }
 
 /// Goes on as somebody. What another filter has found out before stays true: it ends when the first of both ends.
-pub(super) fn admit(request: &mut RequestEdit<'_, '_>, identity: Rc<Identity>) {
+fn admit(request: &mut RequestEdit<'_, '_>, identity: Rc<Identity>) {
     let before = request.identity.as_ref().and_then(|before| before.expires_unix_s);
     let earlier = before.filter(|before| identity.expires_unix_s.is_none_or(|expires| *before < expires));
     *request.identity = Some(match earlier {
         None => identity,
         Some(expires) => Rc::new(Identity { expires_unix_s: Some(expires), ..(*identity).clone() }),
     });
+}
+
+/// Nobody can say now who it is: nobody passes.
+pub(super) fn unavailable<'p>(reason: impl Into<Cow<'static, str>>) -> Auth<'p> {
+    let refusal = Refusal::new(Flag::AuthUnavailable, reason);
+    Auth::Denied(Denied::new(Refusal { retry_after_s: Some(1), ..refusal }, None))
 }
 
 /// What the work came to; `None`: not within the time.

@@ -26,9 +26,9 @@ use ringway_config::units::DurationText;
 use serde::Deserialize;
 
 use super::api_key::identity;
-use super::auth::{self, Auth, Authenticator, Denied, in_time};
+use super::auth::{Auth, Authenticator, Denied, in_time, unavailable};
 use super::credentials::{Found, Places, Sources};
-use super::{Building, RequestEdit, Then, Verdict, Waiting};
+use super::{Building, RequestEdit, Then, Waiting};
 use crate::exchange::Refusal;
 use crate::identity::{Consumer, Consumers};
 use crate::observe::Flag;
@@ -160,16 +160,12 @@ impl Basic {
                     (Some(Some(true)), Some(consumer)) => {
                         let until_ms = request.net.now_ms() + self.remember.as_millis() as u64;
                         request.state.passwords.borrow_mut().insert(&digest, until_ms, 0);
-                        auth::admit(request, identity("basic", consumer));
-                        return Verdict::Pass;
+                        Auth::Known(identity("basic", consumer))
                     }
                     (None, _) => unavailable("hashing a password took too long"),
                     _ => self.denied("name or password are wrong"),
                 };
-                match auth {
-                    Auth::Denied(denied) => denied.verdict(request),
-                    _ => Verdict::Pass,
-                }
+                auth.verdict(request)
             });
             then
         };
@@ -180,11 +176,6 @@ impl Basic {
         let refusal = Refusal { code: "invalid_credentials", ..Refusal::new(Flag::Unauthenticated, reason) };
         Auth::Denied(Denied::new(refusal, Some(self.challenge.clone())))
     }
-}
-
-fn unavailable<'p>(reason: &'static str) -> Auth<'p> {
-    let refusal = Refusal::new(Flag::AuthUnavailable, reason);
-    Auth::Denied(Denied::new(Refusal { retry_after_s: Some(1), ..refusal }, None))
 }
 
 /// Takes milliseconds: for a worker.

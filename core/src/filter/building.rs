@@ -11,7 +11,7 @@ use super::concurrency_limit::{NodePlaces, PlacesSpec};
 use super::rate_limit::{Seeds, Spec};
 use super::state::Numbers;
 use crate::identity::{Consumers, IssuerPlan};
-use crate::mesh::Registry;
+use crate::mesh::{Nonces, Registry};
 
 /// What a plan's filters are built with.
 pub struct Building<'a> {
@@ -20,6 +20,7 @@ pub struct Building<'a> {
     pub cores: usize,
     pub(super) issuers: Vec<Arc<IssuerPlan>>,
     pub(super) consumers: Arc<Consumers>,
+    pub(super) nonces: Arc<Nonces>,
     pub(super) numbers: Numbers,
     /// Names of header fields, in lower case, that only Ringway may say on any route.
     pub(super) withheld: BTreeSet<String>,
@@ -27,6 +28,7 @@ pub struct Building<'a> {
     pub(super) secret_queries: BTreeSet<String>,
     /// Why some filter lets nobody pass: what it needs cannot be had.
     pub(super) unbuilt: Vec<Fault>,
+    pub(super) warned: Vec<Fault>,
     /// By name.
     limits: BTreeMap<String, LimitNumber>,
 }
@@ -46,8 +48,12 @@ pub struct Gathered {
     pub secret_headers: Vec<String>,
     pub secret_queries: Vec<String>,
     pub issuers: Vec<Arc<IssuerPlan>>,
+    /// Kept by each plan, whether it has a use for them or not: the next one may.
+    pub nonces: Arc<Nonces>,
     /// Why some routes answer 503.
     pub unbuilt: Vec<Fault>,
+    /// What works as it was written, and should be known.
+    pub warned: Vec<Fault>,
 }
 
 impl<'a> Building<'a> {
@@ -58,18 +64,21 @@ impl<'a> Building<'a> {
         let fields = snapshot.issuers.iter().flat_map(|issuer| &issuer.headers);
         let mut unbuilt: Vec<Fault> = issuers.iter().filter_map(|issuer| issuer.unbuilt.clone()).collect();
         let consumers = Arc::new(Consumers::build(snapshot, &mut unbuilt));
+        let nonces = node.get("nonces", "", Nonces::default);
         Building {
             snapshot,
             node,
             cores,
             issuers,
             consumers,
+            nonces,
             numbers: Numbers::default(),
             withheld: fields.map(|(name, _)| name.clone()).collect(),
             secret_headers: BTreeSet::new(),
             secret_queries: BTreeSet::new(),
             unbuilt,
             limits: BTreeMap::new(),
+            warned: Vec::new(),
         }
     }
 
@@ -141,7 +150,9 @@ impl<'a> Building<'a> {
             secret_headers: self.secret_headers.into_iter().collect(),
             secret_queries: self.secret_queries.into_iter().collect(),
             issuers: self.issuers,
+            nonces: self.nonces,
             unbuilt: self.unbuilt,
+            warned: self.warned,
         }
     }
 

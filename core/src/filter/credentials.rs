@@ -162,7 +162,7 @@ fn value_of(piece: &[u8]) -> &[u8] {
 }
 
 /// Without percent-encoding; what is no encoding stays as it is.
-fn decoded(text: &[u8]) -> Cow<'_, [u8]> {
+pub(super) fn decoded(text: &[u8]) -> Cow<'_, [u8]> {
     if !text.contains(&b'%') {
         return Cow::Borrowed(text);
     }

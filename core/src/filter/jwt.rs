@@ -16,8 +16,6 @@
 //! An answer without a known end and a tunnel end when the token does, unless `ends_with_token = false`. Refusals are 401
 //! with `WWW-Authenticate` (RFC 6750 section 3); 503 if the issuer has no keys: nobody passes meanwhile.
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,16 +23,14 @@ use std::time::Duration;
 use ringway_config::Fault;
 use ringway_config::http::HeaderName;
 use ringway_config::snapshot::FilterConfig;
-use ringway_config::units::DurationText;
 use serde::Deserialize;
 
-use super::auth::{self, Auth, Authenticator, Denied, in_time};
+use super::auth::{Auth, Authenticator, in_time, unavailable};
+use super::bearer::{Bearer, Claims, Failures, realm, yes};
 use super::credentials::{Found, Places, Sources};
-use super::{Building, RequestEdit, Then, Verdict, Waiting};
-use crate::exchange::{HeaderEdit, Refusal, claim, texts};
-use crate::identity::{IssuerPlan, Recalled, Refused, Signed, Spared, Token, Verified};
+use super::{Building, RequestEdit, Then, Waiting};
+use crate::identity::{IssuerPlan, Recalled, Refused, Signed, Token, Verified};
 use crate::net::Net;
-use crate::observe::Flag;
 
 /// Issuers of one filter.
 const ISSUERS_MAX: usize = 32;
@@ -62,7 +58,7 @@ struct Table {
     optional: bool,
     audiences: Option<Vec<String>>,
     #[serde(default)]
-    claims: BTreeMap<String, OneOrMore>,
+    claims: Claims,
     #[serde(default = "realm")]
     realm: String,
     #[serde(default)]
@@ -71,44 +67,11 @@ struct Table {
     ends_with_token: bool,
 }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum OneOrMore {
-    One(String),
-    More(Vec<String>),
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Failures {
-    max: u32,
-    window: DurationText,
-}
-
-impl Default for Failures {
-    fn default() -> Failures {
-        Failures { max: 100, window: DurationText(Duration::from_secs(60)) }
-    }
-}
-
-fn yes() -> bool {
-    true
-}
-
-fn realm() -> String {
-    "ringway".to_owned()
-}
-
 struct Jwt {
     issuers: Vec<Taken>,
     sources: Sources,
     optional: bool,
-    /// Path of a claim, and the values of which it must have one.
-    claims: Vec<(String, Vec<String>)>,
-    spared: Spared,
-    challenge: String,
-    realm: String,
-    ends_with_token: bool,
+    bearer: Bearer,
 }
 
 /// An issuer whose tokens are taken here.
@@ -136,25 +99,11 @@ pub(super) fn build(config: &FilterConfig, building: &mut Building<'_>) -> Resul
         let audiences = table.audiences.clone().unwrap_or_else(|| plan.config.audiences.clone());
         issuers.push(Taken { plan, audiences });
     }
-    if table.realm.bytes().any(|byte| !matches!(byte, b' '..=b'~') || byte == b'"' || byte == b'\\') {
-        return Err(wrong("realm", "has characters that cannot stand in quotes".to_owned()));
-    }
+    let Table { claims, failures, realm, ends_with_token, optional, .. } = table;
+    let bearer = Bearer::build(claims, &failures, realm, ends_with_token, config)?;
     let places = Places { header: table.header, cookie: table.cookie, query: table.query };
     let sources = Sources::build(places, ("authorization", Some("Bearer")), table.forward, config, building)?;
-    let values = |values| match values {
-        OneOrMore::One(value) => vec![value],
-        OneOrMore::More(values) => values,
-    };
-    Ok(Box::new(Jwt {
-        issuers,
-        sources,
-        optional: table.optional,
-        claims: table.claims.into_iter().map(|(path, value)| (path, values(value))).collect(),
-        spared: Spared { failures_max: table.failures.max.max(1), window: table.failures.window.0 },
-        challenge: format!("Bearer realm=\"{}\"", table.realm),
-        realm: table.realm,
-        ends_with_token: table.ends_with_token,
-    }))
+    Ok(Box::new(Jwt { issuers, sources, optional, bearer }))
 }
 
 impl Authenticator for Jwt {
@@ -162,7 +111,7 @@ impl Authenticator for Jwt {
         let found = self.sources.find(request);
         let auth = match &found {
             Found::Nothing => return Auth::Absent,
-            Found::Several => self.denied(Refused::Malformed, "several_credentials"),
+            Found::Several => Auth::Denied(self.bearer.several()),
             Found::One(token) => self.examine(request, token, true),
         };
         self.sources.strip(request);
@@ -170,7 +119,7 @@ impl Authenticator for Jwt {
     }
 
     fn challenge(&self) -> &str {
-        &self.challenge
+        self.bearer.challenge()
     }
 
     fn optional(&self) -> bool {
@@ -186,34 +135,30 @@ impl Jwt {
             match request.state.tokens.recall(text, &taken.plan, now_ms) {
                 Recalled::Good(verified) => return self.judge(request, taken, &verified),
                 Recalled::Bad(refused) => {
-                    request.state.tokens.note_failure(request.fields.client_ip(), self.spared, now_ms);
+                    self.bearer.note_failure(request);
                     return self.refuse(request, taken, refused);
                 }
                 Recalled::Nothing => {}
             }
         }
-        let address = request.fields.client_ip();
-        if let Some(wait) = request.state.tokens.wait_of(address, self.spared, now_ms) {
-            let refusal = Refusal::new(Flag::RateLimited, "too many bad tokens from this address");
-            let retry_after_s = Some(wait.as_secs().max(1) as u32);
-            return Auth::Denied(Denied::new(Refusal { retry_after_s, ..refusal }, None));
+        if let Some(held_off) = self.bearer.hold_off(request) {
+            return held_off;
         }
-        self.verify(request, text, address, waits)
+        self.verify(request, text, waits)
     }
 
     /// A token that nobody knows here.
-    fn verify<'p>(&'p self, request: &mut RequestEdit<'p, '_>, text: &[u8], from: IpAddr, waits: bool) -> Auth<'p> {
-        let (tokens, now_ms) = (&request.state.tokens, request.net.now_ms());
+    fn verify<'p>(&'p self, request: &mut RequestEdit<'p, '_>, text: &[u8], waits: bool) -> Auth<'p> {
         let token = match Token::parse(text) {
             Ok(token) => token,
             Err(refused) => {
-                tokens.note_failure(from, self.spared, now_ms);
-                return self.foreign(refused);
+                self.bearer.note_failure(request);
+                return Auth::Foreign(self.bearer.denial(refused.text()));
             }
         };
         let Some(taken) = self.issuer_of(&token) else {
-            tokens.note_failure(from, self.spared, now_ms);
-            return self.foreign(Refused::Issuer);
+            self.bearer.note_failure(request);
+            return Auth::Foreign(self.bearer.denial(Refused::Issuer.text()));
         };
         let issuer = &taken.plan;
         if !issuer.has_keys() {
@@ -223,10 +168,10 @@ impl Jwt {
             };
         }
         if token.signed.is_slow() {
-            return self.verify_elsewhere(request, taken, text, from, waits);
+            return self.verify_elsewhere(request, taken, text, waits);
         }
         let result = issuer.verify(&token.signed);
-        self.conclude(request, taken, token, (text, from, waits), result)
+        self.conclude(request, taken, token, (text, waits), result)
     }
 
     /// What a verification came to, for now and for later.
@@ -235,13 +180,13 @@ impl Jwt {
         request: &mut RequestEdit<'p, '_>,
         taken: &'p Taken,
         token: Token<'_>,
-        (text, from, waits): (&[u8], IpAddr, bool),
+        (text, waits): (&[u8], bool),
         result: Result<(), Refused>,
     ) -> Auth<'p> {
         let (tokens, issuer, now_ms) = (&request.state.tokens, &taken.plan, request.net.now_ms());
         match result {
             Ok(()) => {
-                let verified = Rc::new(Verified::new(token.claims, &issuer.config));
+                let verified = Rc::new(Verified::new("jwt", token.claims, &issuer.config));
                 tokens.keep_good(text, issuer, verified.clone());
                 self.judge(request, taken, &verified)
             }
@@ -251,7 +196,7 @@ impl Jwt {
             Err(refused) => {
                 let time = if refused == Refused::UnknownKey { issuer.config.source.refetch_min } else { BAD_TIME };
                 tokens.keep_bad(text, issuer, refused, now_ms, time);
-                tokens.note_failure(from, self.spared, now_ms);
+                self.bearer.note_failure(request);
                 self.refuse(request, taken, refused)
             }
         }
@@ -263,7 +208,6 @@ impl Jwt {
         request: &mut RequestEdit<'p, '_>,
         taken: &'p Taken,
         text: &[u8],
-        from: IpAddr,
         waits: bool,
     ) -> Auth<'p> {
         let (issuer, work_text, text) = (taken.plan.clone(), text.to_vec(), text.to_vec());
@@ -275,10 +219,10 @@ impl Jwt {
             let outcome = in_time(call, sleep).await.flatten();
             let then: Then<'p> = Box::new(move |request| {
                 let auth = match (outcome, Token::parse(&text)) {
-                    (Some(result), Ok(token)) => self.conclude(request, taken, token, (&text, from, waits), result),
+                    (Some(result), Ok(token)) => self.conclude(request, taken, token, (&text, waits), result),
                     _ => unavailable("verifying the signature took too long"),
                 };
-                proceed(request, auth)
+                auth.verdict(request)
             });
             then
         };
@@ -303,55 +247,18 @@ impl Jwt {
     #[inline]
     fn judge<'p>(&'p self, request: &mut RequestEdit<'p, '_>, taken: &'p Taken, verified: &Rc<Verified>) -> Auth<'p> {
         let issuer = &taken.plan;
-        if let Err(refused) = verified.judge(&issuer.config, &taken.audiences, (request.unix_s)()) {
-            return self.refuse(request, taken, refused);
-        }
-        let identity = &verified.identity;
-        for (path, wanted) in &self.claims {
-            let have = claim(&identity.claims, path).map(texts).unwrap_or_default();
-            if !have.iter().any(|value| wanted.contains(value)) {
-                return self.refuse(request, taken, Refused::ClaimValue);
+        match self.bearer.judge(request, &issuer.config, &taken.audiences, verified) {
+            Ok(identity) => {
+                issuer.node.count(request.state.core, Ok(()));
+                Auth::Known(identity)
             }
+            Err(refused) => self.refuse(request, taken, refused),
         }
-        for ((name, _), value) in std::iter::zip(&issuer.config.headers, &identity.fields) {
-            if let Some(value) = value {
-                request.headers.push(HeaderEdit::Set(name, value.clone().into()));
-            }
-        }
-        issuer.node.count(request.state.core, Ok(()));
-        if self.ends_with_token
-            && let Some(expires) = identity.expires_unix_s
-        {
-            let end = expires.saturating_add(issuer.config.leeway.as_secs());
-            *request.ends_unix_s = Some(request.ends_unix_s.map_or(end, |other| other.min(end)));
-        }
-        Auth::Known(identity.clone())
     }
 
     fn refuse<'p>(&self, request: &RequestEdit<'p, '_>, taken: &Taken, refused: Refused) -> Auth<'p> {
         taken.plan.node.count(request.state.core, Err(refused));
-        self.denied(refused, refused.label())
-    }
-
-    fn denied<'p>(&self, refused: Refused, code: &'static str) -> Auth<'p> {
-        Auth::Denied(self.denial(refused, code))
-    }
-
-    fn foreign<'p>(&self, refused: Refused) -> Auth<'p> {
-        Auth::Foreign(self.denial(refused, refused.label()))
-    }
-
-    /// RFC 6750 section 3.1.
-    fn denial(&self, refused: Refused, code: &'static str) -> Box<Denied> {
-        let refusal = Refusal { code: "invalid_token", ..Refusal::new(Flag::Unauthenticated, refused.text()) };
-        let challenge = match code {
-            "several_credentials" => format!(
-                "Bearer realm=\"{}\", error=\"invalid_request\", error_description=\"several credentials\"",
-                self.realm
-            ),
-            _ => format!("Bearer realm=\"{}\", error=\"invalid_token\", error_description=\"{refused}\"", self.realm),
-        };
-        Denied::new(refusal, Some(challenge))
+        Auth::Denied(self.bearer.denial(refused.text()))
     }
 
     /// Asks for the keys and goes on once there are others, or none have come in time.
@@ -368,10 +275,7 @@ impl Jwt {
         let until = async move {
             keys_after(&net, issuer, issuer.node.keys.version()).await;
             drop(guard);
-            let then: Then<'p> = Box::new(move |request| {
-                let auth = self.examine(request, &text, false);
-                proceed(request, auth)
-            });
+            let then: Then<'p> = Box::new(move |request| self.examine(request, &text, false).verdict(request));
             then
         };
         Auth::Wait(Box::new(Waiting { until: Box::pin(until), shown: None }))
@@ -400,24 +304,6 @@ async fn keys_after(net: &Rc<Net>, issuer: &IssuerPlan, version: u64) {
     }
 }
 
-/// After a wait there is one kind of credentials alone.
-fn proceed<'p>(request: &mut RequestEdit<'p, '_>, auth: Auth<'p>) -> Verdict<'p> {
-    match auth {
-        Auth::Known(identity) => {
-            auth::admit(request, identity);
-            Verdict::Pass
-        }
-        Auth::Denied(denied) | Auth::Foreign(denied) => denied.verdict(request),
-        Auth::Wait(waiting) => Verdict::Wait(waiting),
-        Auth::Absent => Verdict::Pass,
-    }
-}
-
 fn no_keys<'p>() -> Auth<'p> {
     unavailable("the issuer has no keys to verify tokens with")
-}
-
-fn unavailable<'p>(reason: &'static str) -> Auth<'p> {
-    let refusal = Refusal::new(Flag::AuthUnavailable, reason);
-    Auth::Denied(Denied::new(Refusal { retry_after_s: Some(1), ..refusal }, None))
 }

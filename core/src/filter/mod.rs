@@ -8,6 +8,7 @@ mod answer;
 mod api_key;
 mod auth;
 mod basic;
+mod bearer;
 mod building;
 mod changed;
 mod codings;
@@ -17,10 +18,13 @@ mod cors;
 mod credentials;
 mod decompress;
 mod error_pages;
+mod ext_authz;
 mod fault;
 mod file;
 mod headers;
+mod hmac;
 mod https_redirect;
+mod introspect;
 mod ip_access;
 mod json;
 mod json_schema;
@@ -30,6 +34,7 @@ mod query;
 mod rate_limit;
 mod rbac;
 mod rewrite;
+mod server;
 mod state;
 mod strip_prefix;
 mod template;
@@ -215,7 +220,7 @@ fn refuse_rewrite<'p>(result: Result<(), RewriteError>) -> Verdict<'p> {
 }
 
 /// The filters that routes and policies can name.
-const NAMES: [&str; 21] = [
+const NAMES: [&str; 24] = [
     "request_headers",
     "response_headers",
     "strip_prefix",
@@ -225,6 +230,8 @@ const NAMES: [&str; 21] = [
     "jwt",
     "api_key",
     "basic",
+    "hmac",
+    "introspect",
     "any_of",
     "rbac",
     "cors",
@@ -237,6 +244,7 @@ const NAMES: [&str; 21] = [
     "rate_limit",
     "quota",
     "concurrency_limit",
+    "ext_authz",
 ];
 
 /// Builds the filter that a configuration names.
@@ -263,6 +271,7 @@ pub fn build(config: &FilterConfig, building: &mut Building<'_>) -> Result<Box<d
         "decompress" => decompress::Decompress::build(config),
         "json_schema" => json_schema::JsonSchema::build(config),
         "cors" => cors::Cors::build(config, &mut building.numbers),
+        "ext_authz" => ext_authz::build(config, building),
         name => auth::build(config, building).unwrap_or_else(|| {
             Err(Fault::new(format!("no filter {name:?}"))
                 .at(config.place.clone())

@@ -2,11 +2,15 @@
 
 use std::collections::HashMap;
 
+use aws_lc_rs::hmac::{HMAC_SHA256, Key};
 use ringway_config::Fault;
 use ringway_config::snapshot::{self, ApiKey, PasswordHash, Snapshot};
 
 use super::keys::fingerprint;
 use crate::secret;
+
+/// RFC 2104 section 3: a shorter one than the hash weakens it.
+const HMAC_SECRET_BYTES_MIN: usize = 32;
 
 /// One consumer.
 #[derive(Debug, Default)]
@@ -23,8 +27,8 @@ pub struct Consumers {
     by_name: HashMap<String, usize>,
     /// By SHA-256 of the key: the keys themselves are not kept, and looking one up says nothing of another.
     by_api_key: HashMap<[u8; 32], usize>,
-    /// By key id: the secret and whose it is.
-    by_hmac_key: HashMap<String, (Vec<u8>, usize)>,
+    /// By key id: the key and whose it is.
+    by_hmac_key: HashMap<String, (Key, usize)>,
 }
 
 impl Consumers {
@@ -58,9 +62,11 @@ impl Consumers {
             }
         }
         for (id, secret) in hmac_keys {
-            match secret::read(secret) {
+            let long_enough = |secret: &Vec<u8>| secret.len() >= HMAC_SECRET_BYTES_MIN;
+            let short = || format!("the secret of {id:?} is shorter than {HMAC_SECRET_BYTES_MIN} bytes");
+            match secret::read(secret).and_then(|secret| Some(secret).filter(long_enough).ok_or_else(short)) {
                 Ok(secret) => {
-                    self.by_hmac_key.insert(id.clone(), (secret, number));
+                    self.by_hmac_key.insert(id.clone(), (Key::new(HMAC_SHA256, &secret), number));
                 }
                 Err(why) => unbuilt.push(Fault::new(why).at(place("hmac_keys"))),
             }
@@ -86,8 +92,8 @@ impl Consumers {
         self.all.iter().find_map(|consumer| consumer.password.as_ref())
     }
 
-    /// The secret of a key id, and whose it is.
-    pub fn of_hmac_key(&self, id: &str) -> Option<(&[u8], &Consumer)> {
-        self.by_hmac_key.get(id).map(|(secret, number)| (&secret[..], &self.all[*number]))
+    /// The key of this id, and whose it is.
+    pub fn of_hmac_key(&self, id: &str) -> Option<(&Key, &Consumer)> {
+        self.by_hmac_key.get(id).map(|(key, number)| (key, &self.all[*number]))
     }
 }

@@ -199,7 +199,8 @@ impl<'t> Token<'t> {
 
 impl Verified {
     /// Of claims that `issuer` has signed.
-    pub fn new(claims: Map<String, Value>, issuer: &Issuer) -> Verified {
+    /// `by`: the kind of credentials.
+    pub fn new(by: &'static str, claims: Map<String, Value>, issuer: &Issuer) -> Verified {
         let mut unfit = None;
         let date = |name: &str, unfit: &mut Option<Refused>| match claims.get(name).map(numeric_date) {
             None => None,
@@ -241,7 +242,7 @@ impl Verified {
             not_before_unix_s,
             expires_unix_s,
             unfit,
-            identity: Rc::new(identity(claims, issuer, expires_unix_s)),
+            identity: Rc::new(identity(by, claims, issuer, expires_unix_s)),
         }
     }
 
@@ -291,7 +292,7 @@ fn numeric_date(value: &Value) -> Option<i64> {
     }
 }
 
-fn identity(claims: Map<String, Value>, issuer: &Issuer, expires: Option<i64>) -> Identity {
+fn identity(by: &'static str, claims: Map<String, Value>, issuer: &Issuer, expires: Option<i64>) -> Identity {
     let text = |path: &str| claim(&claims, path).and_then(Value::as_str);
     let roles = issuer.roles.iter().filter_map(|path| claim(&claims, path)).flat_map(texts);
     // RFC 8693 section 4.2: `scope` is one text, parted by spaces.
@@ -299,7 +300,7 @@ fn identity(claims: Map<String, Value>, issuer: &Issuer, expires: Option<i64>) -
     let roles: Vec<Box<str>> = roles.take(MEMBERS_MAX).collect();
     let field = |path: &str| claim(&claims, path).and_then(field_value).map(Into::into);
     Identity {
-        by: "jwt",
+        by,
         subject: text("sub").unwrap_or_default().into(),
         consumer: issuer.consumer.as_deref().and_then(text).map(Into::into),
         roles,

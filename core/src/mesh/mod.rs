@@ -13,6 +13,8 @@ pub mod inbox;
 pub mod message;
 #[cfg(ringway_loom)]
 mod model;
+mod nonces;
+mod places;
 pub mod policy;
 pub mod port;
 pub mod quota;
@@ -28,6 +30,8 @@ pub use counts::CoreCounts;
 pub use gauge::{CoreGauge, CoreGauges};
 pub use inbox::{Full, Receiver, Sender, inbox};
 pub use message::{DrainStep, Notice, ToControl, ToShard};
+pub use nonces::{Claim, Nonce, Nonces};
+pub use places::{Place, Places};
 pub use policy::{KindCounts, Message, Policy, Sent};
 pub use port::{Lane, Port};
 pub use published::{Bell, Published};

@@ -19,7 +19,7 @@ const OWN_OF_PROBLEMS: [&str; 4] = ["content-type", "allow", "retry-after", "x-r
 /// A request body that nobody wants is read to its end up to here, so that the connection can be used again.
 const UNWANTED_BODY_BYTES_MAX: u64 = 64 * 1024;
 
-/// Sends an error as `application/problem+json` (RFC 9457). The reason stays in the log. `filtered`: what the filters say
+/// Sends an error as `application/problem+json` (RFC 9457), or with the body that it has. The reason stays in the log. `filtered`: what the filters say
 /// that the request has reached. In a place of its own, since a request in service would have to hold the memory for it.
 pub fn refuse<'a, 'p>(
     serving: &'a Serving<'_>,
@@ -36,7 +36,7 @@ async fn send_refusal(
     refusal: Refusal,
     filtered: Option<&mut Filtered<'_>>,
 ) -> After {
-    let Refusal { flag, status, code, reason: why, close, allow, retry_after_s, member } = refusal;
+    let Refusal { flag, status, code, reason: why, close, allow, retry_after_s, member, body: foreign } = refusal;
     let silent = flag == Flag::ClientGone;
     x.record.blame(flag, why);
     x.record.status = if silent { 0 } else { status };
@@ -45,7 +45,10 @@ async fn send_refusal(
     }
     let mut out = serving.shard.net.buffers().send_buffer();
     write_status_line(&mut out, status, reason(status).as_bytes());
-    write_field(&mut out, b"Content-Type", b"application/problem+json");
+    let kind = foreign.as_ref().map_or(Some("application/problem+json"), |body| body.kind.as_deref());
+    if let Some(kind) = kind {
+        write_field(&mut out, b"Content-Type", kind.as_bytes());
+    }
     if let Some(allow) = allow {
         write_field(&mut out, b"Allow", allow.as_bytes());
     }
@@ -55,7 +58,10 @@ async fn send_refusal(
         out.extend_from_slice(b"\r\n");
     }
     let mut body = serving.shard.net.buffers().send_buffer();
-    write_problem(&mut body, status, code, x.id.as_str(), member.as_deref());
+    match foreign {
+        Some(foreign) => body.extend_from_slice(&foreign.bytes),
+        None => write_problem(&mut body, status, code, x.id.as_str(), member.as_deref()),
+    }
     write_field(&mut out, b"X-Request-ID", x.id.as_bytes());
     write_length(&mut out, body.len());
     let made = Made { status, code: Some(code), head: out, body: &body, close };

@@ -162,7 +162,7 @@ proptest! {
         issuer.leeway = std::time::Duration::from_secs(leeway);
         let claims = serde_json::json!({"exp": exp, "nbf": nbf, "sub": "a"});
         let now = now % (1 << 40);
-        let verified = Verified::new(claims.as_object().unwrap().clone(), &issuer);
+        let verified = Verified::new("jwt", claims.as_object().unwrap().clone(), &issuer);
         let expired = i128::from(now) >= i128::from(exp) + i128::from(leeway);
         let result = verified.judge(&issuer, &[], now);
         if expired {
