@@ -20,7 +20,7 @@ use crate::observe::core_meters::add;
 use crate::observe::{CoreLog, Meters, MetersSnapshot};
 use crate::plan::Plan;
 use crate::pool::{FuturePool, Recycled};
-use crate::redis::Cluster as Redis;
+use crate::redis::{Cluster as Redis, RedisPlan};
 use crate::route::split::first_turn;
 use crate::upstream::{ClusterState, PoolShare};
 
@@ -69,7 +69,7 @@ pub struct Shard {
     /// For those that send an error.
     pub refusals: FuturePool,
     /// In the order of the plan's, which stays as it is for as long as the process.
-    pub redis: Vec<Redis>,
+    pub redis: Rc<[Rc<Redis>]>,
     log: Option<RefCell<CoreLog>>,
     adopted: RefCell<Rc<Adopted>>,
     exchanges: Recycled<Exchange>,
@@ -120,8 +120,9 @@ impl Shard {
         meters.adopt(plan.labels.clone());
         net.set_epoch(plan.node.epoch);
         let redis = plan.redis.iter();
-        let redis = redis.map(|plan| Redis::start(core, &net, plan, meters.add_redis(&plan.config.name))).collect();
-        let adopted = Adopted::new(plan, None, core, cores, &meters);
+        let start = |plan: &RedisPlan| Redis::start(core, &net, plan, meters.add_redis(&plan.config.name));
+        let redis: Rc<[Rc<Redis>]> = redis.map(|plan| Rc::new(start(plan))).collect();
+        let adopted = Adopted::new(plan, None, core, cores, &meters, &redis);
         Rc::new(Shard {
             core,
             limits,
@@ -158,9 +159,9 @@ impl Shard {
     /// Serves by `plan` from the next request on. Pools, balancers and counters of what stays live on.
     pub fn adopt(&self, plan: Arc<Plan>, cores: usize) {
         self.meters.adopt(plan.labels.clone());
-        std::iter::zip(&self.redis, &plan.redis).for_each(|(redis, plan)| redis.follow(plan));
+        std::iter::zip(self.redis.iter(), &plan.redis).for_each(|(redis, plan)| redis.follow(plan));
         let before = self.adopted();
-        let adopted = Adopted::new(plan, Some(&before), self.core, cores, &self.meters);
+        let adopted = Adopted::new(plan, Some(&before), self.core, cores, &self.meters, &self.redis);
         self.adopted.replace(Rc::new(adopted));
     }
 
@@ -292,7 +293,14 @@ fn filter_seed(core: usize, generation: u64) -> u64 {
 }
 
 impl Adopted {
-    fn new(plan: Arc<Plan>, before: Option<&Adopted>, core: usize, cores: usize, meters: &Rc<Meters>) -> Adopted {
+    fn new(
+        plan: Arc<Plan>,
+        before: Option<&Adopted>,
+        core: usize,
+        cores: usize,
+        meters: &Rc<Meters>,
+        redis: &Rc<[Rc<Redis>]>,
+    ) -> Adopted {
         let known: AHashMap<&str, &ClusterState> = before
             .iter()
             .flat_map(|before| std::iter::zip(&before.plan.clusters, &before.clusters))
@@ -313,6 +321,7 @@ impl Adopted {
             &plan.gathered.numbers,
             core,
             filter_seed(core, plan.generation),
+            redis,
             before.map(|before| &before.filters),
         );
         Adopted { clusters, filters, turns, plan }

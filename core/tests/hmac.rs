@@ -7,6 +7,7 @@ use aws_lc_rs::{digest, rand};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use support::cli::ringway;
+use support::redis::{self, RedisServer};
 use support::tokens::unix_s;
 use support::{Gateway, Origin, Response};
 
@@ -407,6 +408,27 @@ fn a_reload_forgets_no_nonce() {
     gateway.get("/").expect(200);
     gateway.rewrite_and_reload(&document(&origin, "{ hmac = {} }"));
     refused(&request.send(&gateway), "replayed_signature", "after three");
+}
+
+/// By a Redis that all gateways share, and never without it.
+#[test]
+fn a_signature_is_taken_once_on_all_gateways_of_a_fleet() {
+    if redis::is_missing("a_signature_is_taken_once_on_all_gateways_of_a_fleet") {
+        return;
+    }
+    let (origin, server) = (Origin::saying("x"), RedisServer::start(&[]));
+    let fleet = format!("[redis.fleet]\nnodes = [\"{}\"]\n", server.address());
+    let document = fleet + &document(&origin, "{ hmac = { redis = \"fleet\" } }");
+    let gateways = [0, 1, 2].map(|_| Gateway::start(&document));
+    for first in 0..3 {
+        let signed = Signed::get("/");
+        signed.send(&gateways[first]).expect(200);
+        gateways.iter().for_each(|gateway| refused(&signed.send(gateway), "replayed_signature", "a second time"));
+    }
+    server.kill();
+    let signed = Signed::get("/");
+    assert_eq!(signed.send(&gateways[0]).expect(503).problem()["code"], "auth_unavailable");
+    assert_eq!(origin.count(), 3);
 }
 
 #[test]

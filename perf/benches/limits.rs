@@ -42,7 +42,7 @@ fn main() {
         let mut building = Building::new(&snapshot, Default::default(), 2);
         let built = filter::build(&snapshot.routes[0].filters[0], &mut building);
         let filter = built.unwrap_or_else(|why| panic!("{why:?}"));
-        let state = FilterState::new(&building.finish().numbers, 0, 0, None);
+        let state = FilterState::new(&building.finish().numbers, 0, 0, &std::rc::Rc::from([]), None);
         let table = RouteTable::build(&snapshot).expect("one route");
         let (mut rewritten, captures, mut held) = (Rewritten::default(), Captures::default(), HeldList::new());
         micro.time(&format!("limits/{name}"), || {

@@ -115,5 +115,5 @@ fn filters(snapshot: &Snapshot) -> (Vec<Box<dyn Filter>>, FilterState) {
     let configs = snapshot.routes[0].filters.iter();
     let built = configs.map(|config| filter::build(config, &mut building).unwrap_or_else(|why| panic!("{why:?}")));
     let filters = built.collect();
-    (filters, FilterState::new(&building.finish().numbers, 0, 0, None))
+    (filters, FilterState::new(&building.finish().numbers, 0, 0, &std::rc::Rc::from([]), None))
 }

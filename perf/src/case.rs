@@ -13,6 +13,8 @@ pub struct Case {
     pub connections: usize,
     /// The gateway shares its core with a spinning thread, since the load would not fill it (`ballast`).
     pub ballast: bool,
+    /// Requests bring a token and say which page they come from (`access`).
+    pub with_token: bool,
     /// The only arms that take part, if not all that can; the others are set against the first.
     pub only: Option<&'static [&'static str]>,
     /// Pairs of each arm with ours, if nobody asks for another number.
@@ -25,8 +27,8 @@ impl Case {
     }
 
     pub fn asked(&self) -> Asked {
-        let Case { path, mode, connections, ballast, .. } = *self;
-        Asked::Closed { path, mode, connections, ballast }
+        let Case { path, mode, connections, ballast, with_token, .. } = *self;
+        Asked::Closed { path, mode, connections, ballast, with_token }
     }
 
     /// The arm that the others are set against.
@@ -40,7 +42,17 @@ impl Case {
 }
 
 const fn plain(name: &'static str, title: &'static str, path: &'static str, connections: usize) -> Case {
-    Case { name, title, path, mode: Mode::KeepAlive, connections, ballast: false, only: None, rounds: ROUNDS }
+    Case {
+        name,
+        title,
+        path,
+        mode: Mode::KeepAlive,
+        connections,
+        ballast: false,
+        with_token: false,
+        only: None,
+        rounds: ROUNDS,
+    }
 }
 
 /// What the bars against rivals ask for.
@@ -74,6 +86,17 @@ pub const CASES: &[Case] = &[
         ..plain(
             "resilience-100b-64",
             "every rule of resilience or none, 3 endpoints, 100 B, 64 connections",
+            "/b100",
+            64,
+        )
+    },
+    Case {
+        only: Some(&["ringway", "ringway-access", "ringway-access-unremembered", "haproxy-access"]),
+        with_token: true,
+        rounds: ROUNDS_OF_OURS,
+        ..plain(
+            "access-100b-64",
+            "JWT (HS256), roles, a rate limit and CORS, or none of them, 100 B, 64 connections",
             "/b100",
             64,
         )

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use socket2::SockAddr;
 
+use crate::access;
 use crate::http::{Answer, AnswerScan, Broken};
 use crate::ring::{Event, Ring, Side, shut, tcp_socket};
 
@@ -79,12 +80,12 @@ struct Connection {
 }
 
 impl Clients {
-    pub fn new(port: u16, path: &str, mode: Mode) -> Self {
+    pub fn new(port: u16, path: &str, mode: Mode, with_token: bool) -> Self {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let body_bytes = if path == LOCAL_PATH { LOCAL_BYTES } else { Answer::of_path(path.as_bytes()).body_bytes() };
         Self {
             to: Box::leak(Box::new(SockAddr::from(address))),
-            request: request(address, path, mode).leak(),
+            request: request(address, path, mode, with_token).leak(),
             body_bytes,
             mode,
             connections: Vec::new(),
@@ -189,12 +190,15 @@ impl Clients {
     }
 }
 
-fn request(to: SocketAddr, path: &str, mode: Mode) -> Vec<u8> {
-    let (method, fields) = match mode {
+fn request(to: SocketAddr, path: &str, mode: Mode, with_token: bool) -> Vec<u8> {
+    let (method, mut fields) = match mode {
         Mode::KeepAlive => ("GET", String::new()),
         Mode::Close => ("GET", "Connection: close\r\n".to_owned()),
         Mode::Upload => ("POST", format!("Content-Length: {UPLOAD_BYTES}\r\n")),
     };
+    if with_token {
+        fields += &access::fields();
+    }
     let mut bytes = format!("{method} {path} HTTP/1.1\r\nHost: {to}\r\n{fields}\r\n").into_bytes();
     if mode == Mode::Upload {
         bytes.resize(bytes.len() + UPLOAD_BYTES, b'u');

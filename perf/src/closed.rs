@@ -16,6 +16,8 @@ pub struct ClosedLoop {
     /// Where to play the origin, if not elsewhere.
     pub origin_port: Option<u16>,
     pub path: String,
+    /// Requests bring a token (`access`).
+    pub with_token: bool,
     pub mode: Mode,
     pub connections: usize,
     pub warm: Duration,
@@ -27,7 +29,7 @@ pub fn run(plan: &ClosedLoop, measuring: impl FnOnce()) -> io::Result<LoadReport
     let mut ring = Ring::new()?;
     let listen = |port| Origin::listen(&mut ring, &ADDRESSES, port);
     let mut origin = plan.origin_port.map(listen).transpose()?;
-    let mut load = Load::new(Clients::new(plan.gateway_port, &plan.path, plan.mode));
+    let mut load = Load::new(Clients::new(plan.gateway_port, &plan.path, plan.mode, plan.with_token));
     for _ in 0..plan.connections {
         load.clients.open(&mut ring, Instant::now())?;
     }

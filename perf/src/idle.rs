@@ -49,11 +49,11 @@ pub fn measure(bench: &mut Bench, peer: &'static Peer) -> io::Result<Idle> {
     let _origin = OriginProcess::start(&bench.programs, LOAD_CORE, ADDRESSES[0], ports.origin)?;
     let gateway = Gateway::start(peer, &bench.programs, ports, &bench.scratch)?;
     let resident = || of_processes(&tree(gateway.pid())).resident_bytes;
-    let mut clients = vec![Asking::served(ports.gateway, PATH)?];
+    let mut clients = vec![Asking::served(ports.gateway, PATH, "")?];
     std::thread::sleep(REST);
     let with_one = resident();
     for _ in 1..connections {
-        clients.push(Asking::served(ports.gateway, PATH)?);
+        clients.push(Asking::served(ports.gateway, PATH, "")?);
     }
     std::thread::sleep(REST);
     Ok(Idle { arm: peer.name, connections, with_one, with_all: resident() })

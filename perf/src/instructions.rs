@@ -14,14 +14,18 @@ use std::process::{Command, Stdio};
 
 use serde::{Deserialize, Serialize};
 
+use crate::access;
 use crate::gateway::Gateway;
 use crate::origin::ADDRESSES;
 use crate::other::{Asking, OriginProcess};
 use crate::peer::Peer;
 use crate::trial::{Bench, LOAD_CORE};
 
-/// The plain path, and the two that are compared.
-pub const ARMS: [&str; 3] = ["ringway", "ringway-3-endpoints", "ringway-resilient"];
+/// The plain path, and those that are compared.
+pub const ARMS: [&str; 5] =
+    ["ringway", "ringway-3-endpoints", "ringway-resilient", "ringway-with-token", "ringway-access"];
+/// Of those, who is asked by requests that bring a token.
+const ARMS_WITH_TOKEN: [&str; 2] = ["ringway-with-token", "ringway-access"];
 const PATH: &str = "/b100";
 /// Requests of the two runs.
 const FEW: u64 = 3_000;
@@ -64,7 +68,8 @@ fn run(bench: &mut Bench, peer: &Peer, requests: u64) -> io::Result<u64> {
     let mut wrapper = ["valgrind", "--tool=callgrind", "--separate-threads=yes"].map(OsString::from).to_vec();
     wrapper.push(output);
     let gateway = Gateway::start_under(&wrapper, peer, &bench.programs, ports, &bench.scratch)?;
-    let mut client = Asking::served(ports.gateway, PATH)?;
+    let fields = if ARMS_WITH_TOKEN.contains(&peer.name) { access::fields() } else { String::new() };
+    let mut client = Asking::served(ports.gateway, PATH, &fields)?;
     (1..requests).try_for_each(|_| client.ask())?;
     drop(client);
     gateway.end()?;

@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::time::Duration;
 
+pub mod access;
 pub mod ballast;
 pub mod bars;
 pub mod calib;

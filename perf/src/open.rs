@@ -47,7 +47,7 @@ pub fn run_each(plan: &OpenLoop, measuring: impl FnOnce(), each: impl FnMut(Samp
     let listen = |port| Origin::listen(&mut ring, &ADDRESSES, port);
     let mut origin = plan.origin_port.map(listen).transpose()?;
     let mut load = Load {
-        clients: Clients::new(plan.gateway_port, &plan.path, Mode::KeepAlive),
+        clients: Clients::new(plan.gateway_port, &plan.path, Mode::KeepAlive, false),
         free: VecDeque::new(),
         events: Vec::new(),
         latencies: Latencies::new(),

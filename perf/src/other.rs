@@ -55,10 +55,10 @@ pub(crate) struct Asking {
 
 impl Asking {
     /// A connection on which one request has been answered.
-    pub(crate) fn served(port: u16, path: &str) -> io::Result<Self> {
+    pub(crate) fn served(port: u16, path: &str, fields: &str) -> io::Result<Self> {
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
         stream.set_nodelay(true)?;
-        let request = format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n{fields}\r\n");
         let scan = AnswerScan::new(Answer::of_path(path.as_bytes()).body_bytes());
         let mut asking = Self { stream, request, scan };
         asking.ask()?;

@@ -6,9 +6,10 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::access;
 use crate::case::Case;
 use crate::clients::Mode;
-use ringway::{Cluster, Setup};
+use ringway::{Access, Cluster, Setup};
 
 mod envoy;
 mod haproxy;
@@ -40,6 +41,8 @@ enum Kind {
     Ringway(Setup),
     Nginx,
     Haproxy,
+    /// With the access rules.
+    HaproxyAccess,
     Envoy,
     /// A program of `perf` that forwards bytes.
     Floor,
@@ -60,6 +63,10 @@ pub const PEERS: &[Peer] = &[
     of_cluster("ringway-3-endpoints", Cluster::Three),
     of_cluster("ringway-resilient", Cluster::Resilient),
     of_cluster("ringway-unchecked", Cluster::Unchecked),
+    Peer { name: "ringway-with-token", kind: Kind::Ringway(Setup::SHIPPED) },
+    with_access("ringway-access", Access::Remembered),
+    with_access("ringway-access-unremembered", Access::Verified),
+    Peer { name: "haproxy-access", kind: Kind::HaproxyAccess },
     Peer { name: "nginx", kind: Kind::Nginx },
     Peer { name: "haproxy", kind: Kind::Haproxy },
     Peer { name: "envoy", kind: Kind::Envoy },
@@ -72,6 +79,10 @@ const fn of_cluster(name: &'static str, cluster: Cluster) -> Peer {
     Peer { name, kind: Kind::Ringway(Setup { cluster, ..Setup::SHIPPED }) }
 }
 
+const fn with_access(name: &'static str, access: Access) -> Peer {
+    Peer { name, kind: Kind::Ringway(Setup { access, ..Setup::SHIPPED }) }
+}
+
 impl Peer {
     pub fn named(name: &str) -> Option<&'static Self> {
         PEERS.iter().find(|peer| peer.name == name)
@@ -80,7 +91,12 @@ impl Peer {
     pub fn takes_part_in(&self, case: &Case) -> bool {
         match (case.only, self.kind) {
             (Some(only), _) => only.contains(&self.name),
-            (None, Kind::Ringway(setup)) => setup.shards == 1 && setup.cluster == Cluster::One,
+            // The same as the plain one, and asked by others.
+            (None, Kind::Ringway(_)) if self.name == "ringway-with-token" => false,
+            (None, Kind::Ringway(setup)) => {
+                setup.shards == 1 && setup.cluster == Cluster::One && setup.access == Access::None
+            }
+            (None, Kind::HaproxyAccess) => false,
             (None, Kind::Floor) => !case.is_local(),
             // Only as much of a proxy as the comparison of runtimes needs.
             (None, Kind::Rival(_)) => !case.is_local() && case.mode == Mode::KeepAlive,
@@ -100,7 +116,7 @@ impl Peer {
         match self.kind {
             Kind::Ringway(_) => programs.gateway.clone(),
             Kind::Nginx => programs.nginx.clone(),
-            Kind::Haproxy => programs.haproxy.clone(),
+            Kind::Haproxy | Kind::HaproxyAccess => programs.haproxy.clone(),
             Kind::Envoy => programs.envoy.clone(),
             Kind::Floor => programs.perf.join("l4_floor"),
             Kind::Rival(name) => programs.rivals.join(name),
@@ -120,8 +136,9 @@ impl Peer {
                 let log = dir.join("error.log").into_os_string();
                 command.extend(["-p".into(), dir.into(), "-e".into(), log, "-c".into(), file]);
             }
-            Kind::Haproxy => {
-                let file = write(dir, "haproxy.cfg", &haproxy::config(ports))?;
+            Kind::Haproxy | Kind::HaproxyAccess => {
+                let rules = if self.kind == Kind::HaproxyAccess { access::haproxy() } else { String::new() };
+                let file = write(dir, "haproxy.cfg", &haproxy::config(ports, &rules))?;
                 command.extend(["-f".into(), file, "-db".into(), "-q".into()]);
             }
             Kind::Envoy => {

@@ -26,7 +26,7 @@ const PORT_LAST: u16 = 24_990;
 /// What the load is to do.
 #[derive(Clone, Debug)]
 pub enum Asked {
-    Closed { path: &'static str, mode: Mode, connections: usize, ballast: bool },
+    Closed { path: &'static str, mode: Mode, connections: usize, ballast: bool, with_token: bool },
     Open { path: &'static str, connections: usize, rate: f64 },
 }
 
@@ -253,6 +253,9 @@ impl Load {
             Asked::Closed { mode, .. } => command.args(["--mode", mode.word()]),
             Asked::Open { rate, .. } => command.args(["--rate", &rate.to_string()]),
         };
+        if let Asked::Closed { with_token: true, .. } = asked {
+            command.arg("--with-token");
+        }
         let mut child = command
             .args(["--gateway", &ports.gateway.to_string(), "--origin", &ports.origin.to_string()])
             .args(["--path", path, "--connections", &connections.to_string()])

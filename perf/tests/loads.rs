@@ -50,6 +50,7 @@ fn closed_loop(gateway_port: u16, origin_port: Option<u16>, path: &str, mode: Mo
     let plan = ClosedLoop {
         gateway_port,
         origin_port,
+        with_token: false,
         path: path.to_owned(),
         mode,
         connections: CONNECTIONS,

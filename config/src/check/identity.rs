@@ -63,6 +63,7 @@ fn issuer(name: String, keys: identity::Issuer, root: &Place<'_>, problems: &mut
             timeout: keys.timeout.duration(),
         },
         algorithms,
+        remember: keys.remember,
         leeway: keys.leeway.duration(),
         may_lack,
         require: texts(keys.require.0),

@@ -14,6 +14,8 @@ pub struct Issuer {
     pub audiences: Vec<String>,
     pub algorithms: Vec<Algorithm>,
     pub source: KeySource,
+    /// Good signatures are not verified again.
+    pub remember: bool,
     pub leeway: Duration,
     /// Of the registered claims those that tokens may lack.
     pub may_lack: Vec<Required>,

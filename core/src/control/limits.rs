@@ -2,11 +2,21 @@
 
 use crate::filter::{LimitSpec, PlacesSpec};
 use crate::mesh::budget::Counts;
-use crate::observe::LimitFacts;
+use crate::observe::{FleetFacts, LimitFacts};
 use crate::plan::Plan;
 
 pub fn facts(plan: &Plan) -> Vec<LimitFacts> {
-    let rate = |spec: &LimitSpec| of(&spec.name, &spec.rule.counts, spec.keys());
+    let rate = |spec: &LimitSpec| {
+        let counts = &spec.rule.counts;
+        let fleet = spec.fleet.as_ref().map(|fleet| FleetFacts {
+            redis: fleet.redis.clone(),
+            gateways: fleet.node.gateways.get(),
+            lent: counts.lent.get(),
+            refused: counts.refused.get(),
+            failed: counts.failed.get(),
+        });
+        LimitFacts { fleet, ..of(&spec.name, counts, spec.keys()) }
+    };
     let places = |spec: &PlacesSpec| spec.node.as_ref().map(|node| of(&spec.name, &node.counts, spec.keys()));
     let rates = plan.gathered.numbers.limits.iter().map(|spec| rate(spec));
     rates.chain(plan.gathered.numbers.places.iter().filter_map(|spec| places(spec))).collect()
@@ -20,5 +30,6 @@ fn of(name: &str, counts: &Counts, keys: usize) -> LimitFacts {
         delayed: counts.delayed.get(),
         overflowed: counts.overflowed.get(),
         keys: keys as u64,
+        fleet: None,
     }
 }

@@ -8,10 +8,11 @@ use ringway_config::Fault;
 use ringway_config::snapshot::Snapshot;
 
 use super::concurrency_limit::{NodePlaces, PlacesSpec};
-use super::rate_limit::{Seeds, Spec};
+use super::rate_limit::{FleetSpec, Ruling, Seeds, Spec};
 use super::state::Numbers;
 use crate::identity::{Consumers, IssuerPlan};
-use crate::mesh::{Nonces, Registry};
+use crate::mesh::budget::Terms;
+use crate::mesh::{Fleet, Nonces, Registry};
 
 /// What a plan's filters are built with.
 pub struct Building<'a> {
@@ -56,6 +57,16 @@ pub struct Gathered {
     pub warned: Vec<Fault>,
 }
 
+/// A number that no other gateway has.
+fn random() -> u128 {
+    let seeded = || u128::from(ahash::RandomState::new().hash_one(std::process::id()));
+    let mut bytes = [0; size_of::<u128>()];
+    match aws_lc_rs::rand::fill(&mut bytes) {
+        Ok(()) => u128::from_ne_bytes(bytes),
+        Err(_) => seeded() << 64 | seeded(),
+    }
+}
+
 impl<'a> Building<'a> {
     pub fn new(snapshot: &'a Snapshot, node: Arc<Registry>, cores: usize) -> Building<'a> {
         let issuers = IssuerPlan::build_all(snapshot, &node, cores);
@@ -95,6 +106,31 @@ impl<'a> Building<'a> {
         };
         let numbers = inside.split(|c: char| !c.is_ascii_digit()).filter(|number| !number.is_empty());
         numbers.fold(whose, |name, number| format!("{name}/{number}"))
+    }
+
+    /// Where the budgets of a fleet's limit are kept; `None`: it is no fleet's.
+    pub(super) fn fleet(&self, ruling: &Ruling) -> Result<Option<FleetSpec>, Fault> {
+        let (Terms::Fleet(terms), Some(wanted)) = (ruling.terms, &ruling.redis) else { return Ok(None) };
+        let wanted = Some(wanted.as_str()).filter(|name| !name.is_empty());
+        let redis = self.redis(wanted, &ruling.place)?;
+        let node = self.node.get("fleet", &redis, || Fleet::new(format!("{:032x}", random())));
+        Ok(Some(FleetSpec { redis, terms, node }))
+    }
+
+    /// The name of the Redis that a filter means.
+    ///
+    /// # Errors
+    /// There is none of that name, or none or several to choose from.
+    pub(super) fn redis(&self, wanted: Option<&str>, place: &str) -> Result<String, Fault> {
+        let known = &self.snapshot.process.redis;
+        let (why, cure) = match (wanted, known.as_slice()) {
+            (None, [only]) => return Ok(only.name.clone()),
+            (Some(name), _) if known.iter().any(|redis| redis.name == name) => return Ok(name.to_owned()),
+            (Some(name), _) => (format!("there is no [redis.{name}]"), "add it, or name another one"),
+            (None, []) => ("a fleet shares through Redis".to_owned(), "add a [redis.NAME]"),
+            (None, _) => ("there are several [redis.NAME]".to_owned(), "say which: redis = \"NAME\""),
+        };
+        Err(Fault::new(why).at(format!("{place}.redis")).cure(cure))
     }
 
     /// What hashes keys, the same for all limits of the node.

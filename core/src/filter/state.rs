@@ -8,13 +8,15 @@ use std::sync::Arc;
 use ahash::AHashMap;
 use regex_automata::meta::{Cache, Regex};
 use ringway_config::units::Percent;
+use smallvec::SmallVec;
 
 use super::codings::Coders;
 use super::concurrency_limit::{Places, PlacesSpec};
 use super::introspect;
-use super::rate_limit::{Limit, Spec};
+use super::rate_limit::{Limit, Spec, fleet};
 use crate::identity::{Remembered, TextCache};
 use crate::mesh::budget::Moment;
+use crate::redis::Cluster as Redis;
 use crate::upstream::balance::Random;
 
 /// Passwords that one core remembers to have been good.
@@ -47,6 +49,8 @@ pub struct FilterState {
     /// By number.
     limits: Box<[Rc<Limit>]>,
     places: Box<[Rc<Places>]>,
+    /// For as long as the process.
+    redis: Rc<[Rc<Redis>]>,
 }
 
 /// How probable something is, of 2^32.
@@ -70,7 +74,13 @@ impl Numbers {
 
 impl FilterState {
     /// `seed` is another one on each core; `before` is what the plan before had.
-    pub fn new(numbers: &Numbers, core: usize, seed: u64, before: Option<&FilterState>) -> FilterState {
+    pub fn new(
+        numbers: &Numbers,
+        core: usize,
+        seed: u64,
+        redis: &Rc<[Rc<Redis>]>,
+        before: Option<&FilterState>,
+    ) -> FilterState {
         let limits = before.iter().flat_map(|before| &before.limits);
         let limits: AHashMap<&str, &Rc<Limit>> = limits.map(|known| (known.spec.name.as_str(), known)).collect();
         let limit = |spec: &Arc<Spec>| match limits.get(spec.name.as_str()) {
@@ -80,7 +90,7 @@ impl FilterState {
         let places = before.iter().flat_map(|before| &before.places);
         let places: AHashMap<&str, &Rc<Places>> = places.map(|known| (known.spec.name.as_str(), known)).collect();
         let places = |spec: &Arc<PlacesSpec>| Places::new(spec, places.get(spec.name.as_str()).copied());
-        FilterState {
+        let state = FilterState {
             regexes: (0..numbers.regexes).map(|_| OnceCell::new()).collect(),
             random: Random::new(seed),
             core,
@@ -91,11 +101,29 @@ impl FilterState {
             coders: before.map(|before| before.coders.clone()).unwrap_or_default(),
             limits: numbers.limits.iter().map(limit).collect(),
             places: numbers.places.iter().map(places).collect(),
+            redis: redis.clone(),
+        };
+        state.beat();
+        state
+    }
+
+    /// One core tells the fleet that the gateway lives.
+    fn beat(&self) {
+        let mut told: SmallVec<[&str; 4]> = SmallVec::new();
+        for fleet in self.limits.iter().filter_map(|limit| limit.spec.fleet.as_ref()).filter(|_| self.core == 0) {
+            if let (false, Some(redis)) = (told.contains(&fleet.redis.as_str()), self.redis(&fleet.redis)) {
+                told.push(&fleet.redis);
+                fleet::beat(redis, &fleet.node);
+            }
         }
     }
 
+    pub(super) fn redis(&self, name: &str) -> Option<&Rc<Redis>> {
+        self.redis.iter().find(|redis| redis.is_named(name))
+    }
+
     #[inline]
-    pub(super) fn limit(&self, number: usize) -> &Limit {
+    pub(super) fn limit(&self, number: usize) -> &Rc<Limit> {
         &self.limits[number]
     }
 
@@ -111,11 +139,19 @@ impl FilterState {
     /// What was borrowed and not used goes back; to be called often.
     pub fn lend(&self, now: &Moment) {
         self.limits.iter().for_each(|limit| limit.tick(now));
+        for limit in &self.limits {
+            if let Some((fleet, redis)) =
+                limit.spec.fleet.as_ref().and_then(|fleet| Some((fleet, self.redis(&fleet.redis)?)))
+            {
+                limit.report(fleet, redis);
+            }
+        }
     }
 
     /// The core's tick.
     pub fn tick(&self) {
         self.places.iter().for_each(|places| places.tick());
+        self.beat();
     }
 
     /// The memory that the regular expression of this number searches with: its own on each core, so that no search
@@ -152,7 +188,7 @@ mod tests {
             let percent = Percent { hundredths };
             let chance = Chance::of(percent);
             for seed in [0, 1, 2, u64::MAX] {
-                let state = FilterState::new(&Numbers::default(), 0, seed, None);
+                let state = FilterState::new(&Numbers::default(), 0, seed, &Rc::from([]), None);
                 let hits = (0..DRAWS).filter(|_| state.draw(chance)).count() as f64;
                 let share = percent.fraction();
                 let deviation = (f64::from(DRAWS) * share * (1.0 - share)).sqrt();
@@ -165,8 +201,10 @@ mod tests {
     /// Two chances of one request do not go together.
     #[test]
     fn draws_are_independent() {
-        let (state, half) =
-            (FilterState::new(&Numbers::default(), 0, 7, None), Chance::of(Percent { hundredths: 5000 }));
+        let (state, half) = (
+            FilterState::new(&Numbers::default(), 0, 7, &Rc::from([]), None),
+            Chance::of(Percent { hundredths: 5000 }),
+        );
         let both = (0..100_000).filter(|_| [state.draw(half), state.draw(half)] == [true, true]).count();
         assert!((24_500..25_500).contains(&both), "{both}");
     }

@@ -73,7 +73,7 @@ impl Passed {
             matched: Matched { table: &table, route: id, captures: &captures },
             identity: &mut None,
             ends_unix_s: &mut None,
-            state: &FilterState::new(&building.finish().numbers, 0, 0, None),
+            state: &FilterState::new(&building.finish().numbers, 0, 0, &Rc::from([]), None),
             calls: &Calls::new(Workers::start(1, 1).unwrap().0, std::sync::Arc::new(|_| {})),
             held: &mut HeldList::new(),
             net: &Net::new(EngineKind::Epoll, &NetLimits { ring_entries: 8, buffer_bytes: 4096, buffers_max: 1 })

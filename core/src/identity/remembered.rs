@@ -96,6 +96,9 @@ impl Remembered {
     }
 
     pub fn keep_good(&self, token: &[u8], issuer: &IssuerPlan, verified: Rc<Verified>) {
+        if !issuer.config.remember {
+            return;
+        }
         let good = Good { by: Stamp::of(issuer), verified };
         self.good.borrow_mut().insert(token, good, Verified::weight(token.len()));
     }

@@ -8,6 +8,7 @@ pub mod broadcast;
 mod counts;
 pub mod budget;
 mod doorbell;
+mod fleet;
 pub mod gauge;
 pub mod inbox;
 pub mod message;
@@ -27,6 +28,7 @@ mod workers;
 
 pub use broadcast::{Adoption, Blocker, Outcome};
 pub use counts::CoreCounts;
+pub use fleet::Fleet;
 pub use gauge::{CoreGauge, CoreGauges};
 pub use inbox::{Full, Receiver, Sender, inbox};
 pub use message::{DrainStep, Notice, ToControl, ToShard};

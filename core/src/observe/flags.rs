@@ -73,6 +73,8 @@ flags! {
     BodyTooLarge "LB" "body_too_large" 413 "Request body too large" "The request's body passes the limit.",
     BadRequest "PR" "bad_request" 400 "Bad request" "The request breaks the protocol.",
     RateLimited "RL" "rate_limited" 429 "Rate limited" "A rate limit refused the request.",
+    LimitUnavailable "LU" "limit_unavailable" 503 "Rate limit unavailable"
+        "The Redis that keeps a fleet's limit is away, and the rule says that nobody passes meanwhile.",
     Unauthenticated "UA" "unauthenticated" 401 "Unauthenticated"
         "The request brings no credentials, or none that are good.",
     Forbidden "FB" "forbidden" 403 "Forbidden" "Who sends the request may not do that.",

@@ -24,7 +24,7 @@ pub use access_log::{CoreLog, Line, LogFormat, LogSettings, LoggedHeader};
 pub use core_meters::CoreMeters;
 pub use flags::{Flag, Source};
 pub use issuers::IssuerFacts;
-pub use limits::LimitFacts;
+pub use limits::{FleetFacts, LimitFacts};
 pub use log_ring::log_ring;
 pub use log_writer::{LogTarget, LogWriter};
 pub use meters::{Meters, NO_ROUTE, Observation, RouteLabel, RouteMeter, SnapshotSlices};

@@ -47,6 +47,29 @@ impl Cluster {
         }
     }
 
+    /// As it is configured.
+    pub fn name(&self) -> String {
+        self.inner.plan().config.name.clone()
+    }
+
+    pub fn is_named(&self, name: &str) -> bool {
+        self.inner.plan().config.name == name
+    }
+
+    /// That a command has, with all tries.
+    pub fn timeout(&self) -> Duration {
+        self.inner.plan().config.timeout
+    }
+
+    pub fn net(&self) -> &Rc<Net> {
+        &self.inner.net
+    }
+
+    /// Tells the operator of something that has to do with this Redis.
+    pub fn notice(&self, notice: Notice) {
+        self.inner.notice(notice);
+    }
+
     pub fn meters(&self) -> &Rc<RedisMeters> {
         &self.inner.meters
     }

@@ -2,7 +2,7 @@
 //! the end.
 //!
 //! usage: load --gateway PORT [--origin PORT] [--path /b100] [--mode keepalive|close|upload] [--connections 64]
-//!             [--warm SECONDS] [--duration SECONDS] [--linger]
+//!             [--with-token] [--warm SECONDS] [--duration SECONDS] [--linger]
 //!
 //! With `--linger` it stays until its input ends, so that whoever started it can read its CPU time.
 
@@ -18,6 +18,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         gateway_port: flags.value_from_str("--gateway")?,
         origin_port: flags.opt_value_from_str("--origin")?,
         path: flags.opt_value_from_str("--path")?.unwrap_or("/b100".to_owned()),
+        with_token: flags.contains("--with-token"),
         mode: flags.opt_value_from_str("--mode")?.unwrap_or(Mode::KeepAlive),
         connections: flags.opt_value_from_str("--connections")?.unwrap_or(64),
         warm: flags.opt_value_from_fn("--warm", seconds)?.unwrap_or_default(),

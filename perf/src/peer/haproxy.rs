@@ -2,7 +2,8 @@
 
 use super::{Ports, local_body};
 
-pub(super) fn config(ports: Ports) -> String {
+/// `rules`: lines of the frontend.
+pub(super) fn config(ports: Ports, rules: &str) -> String {
     let Ports { gateway, origin, .. } = ports;
     let local = local_body();
     format!(
@@ -27,7 +28,7 @@ frontend clients
     bind 127.0.0.1:{gateway} backlog 4096
     http-request return status 200 content-type text/plain string "{local}" if {{ path /local }}
     option forwardfor
-    default_backend origins
+{rules}    default_backend origins
 
 backend origins
     http-reuse always

@@ -5,6 +5,7 @@ use std::path::Path;
 use toml::{Table, Value};
 
 use super::{Ports, local_body};
+use crate::access;
 use crate::origin::ADDRESSES;
 
 /// What operators are told to copy is what is measured.
@@ -17,7 +18,19 @@ pub(super) struct Setup {
     pub access_log: bool,
     pub shards: usize,
     pub cluster: Cluster,
+    pub access: Access,
     pub io: &'static str,
+}
+
+/// Who may pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    /// Everybody.
+    None,
+    /// JWT, roles, a limit of the node and CORS, as it ships.
+    Remembered,
+    /// The same, and each signature is verified.
+    Verified,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +46,8 @@ pub(super) enum Cluster {
 }
 
 impl Setup {
-    pub(super) const SHIPPED: Self = Self { access_log: false, shards: 1, cluster: Cluster::One, io: "auto" };
+    pub(super) const SHIPPED: Self =
+        Self { access_log: false, shards: 1, cluster: Cluster::One, access: Access::None, io: "auto" };
 }
 
 impl Cluster {
@@ -66,10 +80,15 @@ fn resilient() -> Table {
 
 pub(super) fn config(ports: Ports, dir: &Path, setup: Setup) -> String {
     let Ports { gateway, origin, telemetry } = ports;
-    let Setup { access_log, shards, cluster, io } = setup;
+    let Setup { access_log, shards, cluster, access, io } = setup;
     let (dir, local, cluster) = (dir.display(), local_body(), cluster.toml(origin));
     // No CPU can be named twice; more shards than the one CPU that the process may use run on it all the same.
     let cores = if shards == 1 { "[0]".to_owned() } else { shards.to_string() };
+    let (rules, policies) = match access {
+        Access::None => (String::new(), ""),
+        Access::Remembered => (access::ringway(true), "policies = [\"access\"]\n"),
+        Access::Verified => (access::ringway(false), "policies = [\"access\"]\n"),
+    };
     let access = if access_log { format!("{dir}/access.log") } else { "off".to_owned() };
     format!(
         r#"io = "{io}"
@@ -86,6 +105,7 @@ access = "{access}"
 [listeners.bench]
 bind = "127.0.0.1:{gateway}"
 {cluster}
+{rules}
 [[routes]]
 name = "fixed"
 path = "/local"
@@ -94,7 +114,7 @@ respond = {{ status = 200, body = "{local}" }}
 name = "all"
 path_prefix = "/"
 cluster = "origin"
-"#
+{policies}"#
     )
 }
 
@@ -107,7 +127,8 @@ mod tests {
         let ports = Ports { gateway: 24_100, origin: 24_101, telemetry: 24_102 };
         for cluster in [Cluster::One, Cluster::Three, Cluster::Resilient, Cluster::Unchecked] {
             for (access_log, shards, io) in [(false, 1, "auto"), (true, 1, "epoll"), (false, 2, "auto")] {
-                let text = config(ports, Path::new("/tmp/ringway-bench"), Setup { access_log, shards, cluster, io });
+                let setup = Setup { access_log, shards, cluster, io, ..Setup::SHIPPED };
+                let text = config(ports, Path::new("/tmp/ringway-bench"), setup);
                 let loaded = ringway_config::load(&ringway_config::Source { name: "bench".to_owned(), text });
                 let loaded = loaded.unwrap_or_else(|why| panic!("{why}"));
                 assert_eq!(loaded.snapshot.routes.len(), 2);

@@ -20,7 +20,9 @@
 //! Signature: s=:TuPvS5sKkzqQ...=:
 //! ```
 //! `created` may differ from our clock by `skew`. Within that time a nonce of a key is good once, on all cores, listeners
-//! and routes of this process; a process that is started anew knows none of them. While `nonces_max` are remembered, further
+//! and routes of this process; a process that is started anew knows none of them. With `redis = "NAME"`, of a
+//! `[redis.NAME]`, it is good once on all gateways that share that Redis, over restarts too; while Redis does not answer
+//! nobody passes (503), and what a failover of it forgets could be sent again. While `nonces_max` are remembered, further
 //! requests get 503: none is forgotten early. The body is read, up to `body_bytes_max`, and compared before anything of the
 //! request is forwarded. Trailer fields are covered by nothing. Unless `forward = true` the signature is taken out then.
 //!
@@ -49,6 +51,7 @@ use crate::exchange::{HeaderEdit, Refusal};
 use crate::identity::{Consumer, Consumers, fingerprint};
 use crate::mesh::{Claim, Nonce, Nonces};
 use crate::observe::Flag;
+use crate::redis::Reply;
 use digest::Digests;
 use signature::{COMPONENTS_MAX, Signature};
 
@@ -58,6 +61,7 @@ const SKEW_MAX: Duration = Duration::from_secs(3600);
 const NONCES_MAX: usize = 16 << 20;
 /// A body that a filter reads whole lies in memory.
 const BODY_BYTES_MAX: u64 = 64 << 20;
+const AWAY: &str = "the Redis that keeps nonces does not answer";
 /// A longer body is hashed by a worker: it would hold a core up for more than a tenth of a millisecond.
 const HASHED_HERE_BYTES_MAX: usize = 64 * 1024;
 
@@ -76,6 +80,7 @@ struct Table {
     body_bytes_max: SizeText,
     #[serde(default = "nonces_max")]
     nonces_max: usize,
+    redis: Option<String>,
     #[serde(default)]
     forward: bool,
     #[serde(default)]
@@ -110,6 +115,8 @@ struct Hmac {
     skew_s: u64,
     body_bytes_max: usize,
     nonces_max: usize,
+    /// Where gateways tell each other of nonces.
+    redis: Option<String>,
     forward: bool,
     optional: bool,
     consumers: Arc<Consumers>,
@@ -167,6 +174,7 @@ pub(super) fn build(config: &FilterConfig, building: &mut Building<'_>) -> Resul
         skew_s: table.skew.0.as_secs(),
         body_bytes_max: table.body_bytes_max.0 as usize,
         nonces_max: table.nonces_max,
+        redis: table.redis.map(|name| building.redis(Some(&name), &config.place)).transpose()?,
         forward: table.forward,
         optional: table.optional,
         consumers: building.consumers.clone(),
@@ -355,21 +363,51 @@ impl Hmac {
         if body_fits { self.claim(request, signed) } else { WRONG_DIGEST.denied() }
     }
 
+    /// No other gateway has taken the nonce either.
+    fn claim_in_fleet<'p>(&'p self, request: &RequestEdit<'p, '_>, signed: &Signed<'p>, now: u64) -> Auth<'p> {
+        let known = identity("hmac", signed.consumer);
+        let Some(name) = &self.redis else { return Auth::Known(known) };
+        let Some(redis) = request.state.redis(name).cloned() else { return unavailable(AWAY) };
+        // Gateways' clocks differ by the skew at most, or their signatures would not be taken.
+        let keep_s = signed.kept_until_unix_s.saturating_sub(now) + self.skew_s;
+        let key = redis_key(signed.nonce);
+        let until = async move {
+            let args: [&[u8]; 6] = [b"SET", key.as_bytes(), b"1", b"NX", b"EX", &keep_s.to_string().into_bytes()];
+            let answer = redis.command(key.as_bytes(), &args).await;
+            let then: Then<'p> = Box::new(move |request| {
+                let auth = match answer {
+                    Ok(Reply::Text(_)) => Auth::Known(known),
+                    Ok(Reply::Nil) => REPLAYED.denied(),
+                    Ok(_) | Err(_) => unavailable(AWAY),
+                };
+                auth.verdict(request)
+            });
+            then
+        };
+        Auth::Wait(Box::new(Waiting { until: Box::pin(until), shown: None }))
+    }
+
     /// Last of all: what is refused for something else does not use a nonce up.
     fn claim<'p>(&'p self, request: &RequestEdit<'p, '_>, signed: &Signed<'p>) -> Auth<'p> {
-        let (consumer, now) = (signed.consumer, (request.unix_s)());
+        let now = (request.unix_s)();
         if signed.good_until_unix_s <= now {
             return EXPIRED.denied();
         }
         match self.nonces.claim(signed.nonce, signed.kept_until_unix_s, now, self.nonces_max) {
-            Claim::New => Auth::Known(identity("hmac", consumer)),
-            Claim::Used => Wrong { code: "replayed_signature", reason: "the nonce was used already" }.denied(),
+            Claim::New => self.claim_in_fleet(request, signed, now),
+            Claim::Used => REPLAYED.denied(),
             Claim::Late => EXPIRED.denied(),
             Claim::Full => unavailable("no more nonces can be remembered now"),
         }
     }
 }
 
+/// How gateways name a nonce to each other.
+fn redis_key(nonce: Nonce) -> String {
+    format!("ringway:nonce:{:016x}{:016x}", nonce[0], nonce[1])
+}
+
+const REPLAYED: Wrong = Wrong { code: "replayed_signature", reason: "the nonce was used already" };
 const EXPIRED: Wrong = Wrong { code: "expired_signature", reason: "the signature is too old" };
 const WRONG_DIGEST: Wrong = Wrong { code: "wrong_digest", reason: "the body is not the one that was signed" };
 

@@ -181,6 +181,7 @@ pub(super) fn build(config: &FilterConfig, building: &mut Building<'_>) -> Resul
         audiences: table.audiences,
         algorithms: Vec::new(),
         source: no_keys(),
+        remember: true,
         leeway: table.leeway.0,
         may_lack: may_lack.chain([Required::Exp]).collect(),
         require: table.require,

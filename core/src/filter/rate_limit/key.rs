@@ -1,17 +1,20 @@
 //! What a limit counts by: the client's address, a consumer, a header, or several of these as one. Keys are compared by
-//! a digest of 128 bits with seeds of this process, so that long ones cost no memory and nobody can make two meet.
+//! a digest of 128 bits with seeds of this process, so that long ones cost no memory and nobody can make two meet; gateways
+//! of a fleet tell each other of a key by a digest that is slower and the same everywhere.
 
 use std::fmt;
 use std::hash::{BuildHasher, Hasher};
 use std::net::IpAddr;
 
 use ahash::{AHasher, RandomState};
+use aws_lc_rs::digest;
 use ringway_config::Fault;
 use ringway_config::http::HeaderName;
 use ringway_proto::{cookies, host_of};
 use serde_json::Value;
 
 use super::super::RequestEdit;
+use crate::mesh::budget::KeyName;
 use crate::route::Query;
 
 /// Parts of one key.
@@ -100,10 +103,17 @@ impl Key {
     /// The key of a request. Parts that it does not have are all the same.
     pub fn digest(&self, request: &RequestEdit<'_, '_>, seeds: &Seeds) -> u128 {
         let mut digest = seeds.digest();
-        for part in &self.parts {
-            part.add(&mut digest, request, self);
-        }
+        self.parts.iter().for_each(|part| part.add(&mut digest, request, self));
         digest.finish()
+    }
+
+    /// The same for all gateways: by SHA-256, so that nobody can make two keys meet.
+    pub fn name(&self, request: &RequestEdit<'_, '_>) -> KeyName {
+        let mut digest = Sha(digest::Context::new(&digest::SHA256));
+        self.parts.iter().for_each(|part| part.add(&mut digest, request, self));
+        let mut name = KeyName::default();
+        name.copy_from_slice(&digest.0.finish().as_ref()[..size_of::<KeyName>()]);
+        name
     }
 }
 
@@ -137,7 +147,7 @@ impl Part {
         })
     }
 
-    fn add(&self, digest: &mut Digest, request: &RequestEdit<'_, '_>, key: &Key) {
+    fn add(&self, digest: &mut impl Digest, request: &RequestEdit<'_, '_>, key: &Key) {
         match self {
             Part::ClientIp => digest.address(request.fields.client_ip(), key),
             Part::Global => digest.none(),
@@ -227,27 +237,26 @@ impl Default for Seeds {
 }
 
 impl Seeds {
-    fn digest(&self) -> Digest {
-        Digest([self.0[0].build_hasher(), self.0[1].build_hasher()])
+    fn digest(&self) -> Seeded {
+        Seeded([self.0[0].build_hasher(), self.0[1].build_hasher()])
     }
 }
 
-struct Digest([AHasher; 2]);
+/// What the parts of a key become.
+trait Digest {
+    fn bytes(&mut self, bytes: &[u8]);
 
-impl Digest {
+    fn number(&mut self, number: u128);
+
     /// Its length, too, so that parts cannot flow into each other.
     fn part(&mut self, bytes: &[u8]) {
-        for hasher in &mut self.0 {
-            hasher.write_usize(bytes.len());
-            hasher.write(bytes);
-        }
+        self.number(bytes.len() as u128);
+        self.bytes(bytes);
     }
 
     /// No length that a part can have.
     fn none(&mut self) {
-        for hasher in &mut self.0 {
-            hasher.write_usize(usize::MAX);
-        }
+        self.number(u128::MAX);
     }
 
     fn optional(&mut self, part: Option<&[u8]>) {
@@ -258,26 +267,49 @@ impl Digest {
     }
 
     fn address(&mut self, address: IpAddr, key: &Key) {
-        let bits = match address.to_canonical() {
+        self.number(match address.to_canonical() {
             IpAddr::V4(ip) => V4_MAPPED | u128::from(masked_v4(ip.to_bits(), key.ipv4_prefix)),
             IpAddr::V6(ip) => masked_v6(ip.to_bits(), key.ipv6_prefix),
-        };
-        for hasher in &mut self.0 {
-            hasher.write_u128(bits);
-        }
+        });
     }
 
     /// Names of hosts have no case, and may end in a dot.
     fn host(&mut self, host: &[u8]) {
         let host = host.strip_suffix(b".").unwrap_or(host);
-        for hasher in &mut self.0 {
-            hasher.write_usize(host.len());
-            host.iter().for_each(|byte| hasher.write_u8(byte.to_ascii_lowercase()));
-        }
+        self.number(host.len() as u128);
+        host.iter().for_each(|byte| self.bytes(&[byte.to_ascii_lowercase()]));
     }
+}
 
+/// Of this process.
+struct Seeded([AHasher; 2]);
+
+impl Seeded {
     fn finish(&self) -> u128 {
         u128::from(self.0[0].finish()) << 64 | u128::from(self.0[1].finish())
+    }
+}
+
+impl Digest for Seeded {
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.0.iter_mut().for_each(|hasher| hasher.write(bytes));
+    }
+
+    fn number(&mut self, number: u128) {
+        self.0.iter_mut().for_each(|hasher| hasher.write_u128(number));
+    }
+}
+
+/// Of the fleet.
+struct Sha(digest::Context);
+
+impl Digest for Sha {
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    fn number(&mut self, number: u128) {
+        self.0.update(&number.to_be_bytes());
     }
 }
 

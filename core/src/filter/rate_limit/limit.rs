@@ -4,9 +4,16 @@
 use std::cell::{Cell, RefCell};
 use std::num::NonZeroU64;
 use std::sync::Arc;
+use std::time::Duration;
 
+use ringway_config::units::duration_text;
+
+use super::fleet::{FleetSpec, OVERFLOW, Underway};
 use super::table::Ruling;
-use crate::mesh::budget::{Bounds, Budgets, Found, Lease, Moment, Refused, Rule, Slots, Standing, Store, Taken, Terms};
+use crate::mesh::budget::{
+    Base, Bounds, Budgets, Fleet, Found, KeyName, Lease, Moment, Refused, Rule, Slots, Standing, Store, Taken, Terms,
+    WhenAway,
+};
 
 /// A rule, as every core has it.
 pub struct Spec {
@@ -20,6 +27,8 @@ pub struct Spec {
     pub keys_max: usize,
     /// What makes two keys the same, in words.
     pub same: String,
+    /// The budgets are of a fleet: where they are kept.
+    pub fleet: Option<FleetSpec>,
     /// What the node knows of it over reloads.
     pub rule: Arc<Rule>,
     /// Those of the node; each core has its own otherwise.
@@ -27,7 +36,7 @@ pub struct Spec {
 }
 
 impl Spec {
-    pub fn new(name: &str, ruling: &Ruling, cores: usize) -> Spec {
+    pub fn new(name: &str, ruling: &Ruling, cores: usize, fleet: Option<FleetSpec>) -> Spec {
         let Ruling { place, terms, of_node, key, keys_max, .. } = ruling;
         Spec {
             name: name.to_owned(),
@@ -37,6 +46,7 @@ impl Spec {
             cores: cores as u64,
             keys_max: *keys_max,
             same: key.to_string(),
+            fleet,
             rule: Arc::default(),
             budgets: None,
         }
@@ -52,7 +62,8 @@ impl Spec {
     /// Says the same as another one of its name.
     pub fn is_as(&self, other: &Spec) -> bool {
         let of = |spec: &Spec| (spec.terms, spec.of_node, spec.cores, spec.keys_max);
-        self.name == other.name && of(self) == of(other) && self.same == other.same
+        let redis = |spec: &Spec| spec.fleet.as_ref().map(|fleet| fleet.redis.clone());
+        self.name == other.name && of(self) == of(other) && self.same == other.same && redis(self) == redis(other)
     }
 
     /// Those who share a budget.
@@ -75,10 +86,15 @@ impl Spec {
         let Bounds { over, under } = self.bounds(cores);
         let percent = |share: f64| format!("{} %", (share * 1000.0).ceil() / 10.0);
         let stretch = match self.terms {
-            Terms::Pace(_) | Terms::Leak(_) => "second",
-            Terms::Period(_) => "stretch as long as its window",
+            Terms::Pace(_) | Terms::Leak(_) | Terms::Fleet(Fleet { base: Base::Pace(_), .. }) => "second",
+            Terms::Period(_) | Terms::Fleet(_) => "stretch as long as its window",
         };
         let (name, over, under) = (&self.name, percent(over), percent(under));
+        if let Terms::Fleet(fleet) = &self.terms {
+            let lease = duration_text(Duration::from_nanos(fleet.lease_ns));
+            let bounds = format!("at most {over} over, {under} under in any {stretch}");
+            return format!("limit {name:?} of the fleet, leases of {lease}: {bounds}; {}", say_failover(fleet));
+        }
         let whose = if self.of_node { "the node" } else { "each core" };
         format!("limit {name:?} of {whose}, {cores} cores: at most {over} over, {under} under in any {stretch}")
     }
@@ -86,6 +102,18 @@ impl Spec {
     /// Keys that have a budget of their own.
     pub fn keys(&self) -> usize {
         self.budgets.as_ref().map_or(self.rule.counts.keys.get() as usize, |budgets| budgets.keys().len())
+    }
+}
+
+/// What a failover of Redis may cost.
+fn say_failover(fleet: &Fleet) -> String {
+    let once = fleet.failover_over().map(|more| format!("at most {more} more requests, once for each failover"));
+    match (fleet.when_away, once) {
+        (WhenAway::Closed, Some(once)) => format!("without Redis nobody passes, then {once}"),
+        (WhenAway::LocalShare, Some(once)) => {
+            format!("without Redis each gateway has its equal share and no more, then {once}")
+        }
+        _ => "without Redis everybody passes".to_owned(),
     }
 }
 
@@ -107,6 +135,7 @@ pub struct Limit {
     open: RefCell<Vec<u32>>,
     counts: [Cell<u64>; 4],
     told_keys: Cell<u64>,
+    pub(super) underway: Underway,
     /// When a budget was asked last.
     last: Cell<Moment>,
 }
@@ -163,6 +192,7 @@ impl Limit {
             open: RefCell::default(),
             counts: Default::default(),
             told_keys: Cell::new(0),
+            underway: Underway::default(),
             last: Cell::default(),
             spec: spec.clone(),
         }
@@ -199,6 +229,14 @@ impl Limit {
     /// Undoes what was taken at this very moment.
     pub fn undo(&self, digest: u128, now: &Moment, cost: NonZeroU64, taken: Taken) {
         self.with(digest, now, |entry, _| entry.lease.undo(&self.spec.terms, &entry.store, cost, taken));
+    }
+
+    /// The budget itself, and the name that it has for all gateways.
+    pub fn store(&self, digest: u128, now: &Moment, name: impl FnOnce() -> KeyName) -> (Arc<Store>, KeyName) {
+        self.with(digest, now, |entry, place| match place {
+            At::Overflow => (entry.store.clone(), OVERFLOW),
+            At::Table(_) | At::Nowhere => (entry.store.clone(), name()),
+        })
     }
 
     pub fn standing(&self, digest: u128, now: &Moment) -> Standing {

@@ -18,7 +18,17 @@
 //! so that a busy key does not meet the other cores with each request; what it does not use goes back. Never does more
 //! pass than the burst and what was refilled: what is lent counts until it is back. What others hold a core may lack for
 //! a moment: `ringway check` says how much that is at worst. `core`: each core has budgets of its own of the whole rate,
-//! and knows nothing of the others', so that N cores let pass up to N times the rate. `fleet` needs Redis.
+//! and knows nothing of the others', so that N cores let pass up to N times the rate. `fleet`: all gateways that share a
+//! Redis have one budget.
+//!
+//! **Fleet.** Redis (`redis` names its `[redis.NAME]`; there is no need if it is the only one) keeps the budgets, by key and
+//! by the rule's name, which is the same on all gateways. A gateway borrows ahead for a `lease` (20 ms, longer for slow
+//! rates) and by its demand, and asks for more when half of it is gone: a busy key costs some fifty questions a second,
+//! whatever its rate. A request waits for Redis only if nothing is left, for instance the first one of a key. What is lent
+//! counts as used until it is back. While Redis does not answer, `when_away` says who passes: with `local_share` (the
+//! default) each gateway keeps to its part, by how many gateways there were last and `gateways_min` (1) at least; `open`:
+//! everybody; `closed`: nobody, with 503. What has passed meanwhile is paid for when Redis is back. What a failover can
+//! cost on top `ringway check` says, too.
 //!
 //! **Keys.** `client_ip` (the default; addresses of one `ipv4_prefix`, 32, or `ipv6_prefix`, 64, are one key: who has an
 //! IPv6 address has a /64 of them), `consumer`, `route`, `host`, `global`, `header:NAME`, `claim:PATH`, `param:NAME`,
@@ -46,6 +56,7 @@
 //! `RateLimit` of the present IETF draft, which may still change; `x` is `X-RateLimit-*`; or `off`. Where several rules
 //! speak, `draft6` and `x` tell of the one that leaves least, `draft10` of each.
 
+pub(super) mod fleet;
 mod key;
 mod limit;
 mod table;
@@ -63,13 +74,15 @@ use smallvec::SmallVec;
 
 use super::{Building, Filter, Needs, RequestEdit, Then, Verdict, Waiting};
 use crate::exchange::Refusal;
-use crate::mesh::budget::{Moment, Refused, Taken, Terms};
+use crate::mesh::budget::{Base, Fleet, Moment, Refused, Taken, Terms, Why};
 use crate::observe::Flag;
 
+use fleet::Asked;
+pub use fleet::FleetSpec;
 pub use key::{Key, Seeds, Written};
 use limit::Decision;
 pub use limit::{Limit, Spec};
-use table::Ruling;
+pub use table::Ruling;
 pub use table::{KEYS_MAX_DEFAULT, KEYS_MAX_MOST, Scope, check_name};
 use told::Headers;
 
@@ -105,13 +118,17 @@ impl RateLimit {
     }
 
     fn of(rulings: Vec<Ruling>, config: &FilterConfig, building: &mut Building<'_>) -> Result<Box<dyn Filter>, Fault> {
-        let is_calendar = |ruling: &Ruling| matches!(ruling.terms, Terms::Period(period) if period.is_calendar());
+        let is_calendar = |ruling: &Ruling| match ruling.terms {
+            Terms::Period(period) | Terms::Fleet(Fleet { base: Base::Period(period), .. }) => period.is_calendar(),
+            Terms::Pace(_) | Terms::Leak(_) | Terms::Fleet(_) => false,
+        };
         let by_calendar = rulings.iter().any(is_calendar);
         let params = rulings.iter().flat_map(|ruling| ruling.key.params().cloned()).collect();
         let needs = Needs { place: config.place.clone(), params, prefix: false };
         let rules = rulings.into_iter().map(|ruling| {
             let name = building.limit_name(ruling.name.as_deref(), &ruling.place);
-            let spec = Spec::new(&name, &ruling, building.cores);
+            let fleet = building.fleet(&ruling)?;
+            let spec = Spec::new(&name, &ruling, building.cores, fleet);
             let number = building.limit(spec)?;
             let policy = ruling.policy(&name);
             let Ruling { key, cost, headers, .. } = ruling;
@@ -127,22 +144,7 @@ type Charged<'p> = Result<u64, (&'p OneRule, Refused)>;
 
 impl Filter for RateLimit {
     fn on_request<'p>(&'p self, request: &mut RequestEdit<'p, '_>) -> Verdict<'p> {
-        let unix_s = if self.by_calendar { (request.unix_s)() } else { 0 };
-        let now = Moment { ns: request.net.node_ns(), unix_s };
-        let charged = match &*self.rules {
-            [rule] => self.charge_one(rule, request, &now),
-            rules => self.charge_all(rules, request, &now),
-        };
-        match charged {
-            Ok(0) => Verdict::Pass,
-            Ok(delay_ms) => hold(request, Duration::from_millis(delay_ms)),
-            Err((rule, Refused { wait_ns })) => {
-                request.answer.replace("cache-control", "no-store".into());
-                let refusal = Refusal::new(Flag::RateLimited, format!("rate limit {}", rule.name));
-                let retry_after_s = wait_ns.div_ceil(NS).clamp(1, u32::MAX.into()) as u32;
-                Verdict::Reply(Box::new(Refusal { retry_after_s: Some(retry_after_s), ..refusal }))
-            }
-        }
+        self.judge(request, None)
     }
 
     fn needs(&self) -> Option<&Needs> {
@@ -161,12 +163,83 @@ fn hold<'p>(request: &RequestEdit<'p, '_>, time: Duration) -> Verdict<'p> {
 }
 
 impl RateLimit {
+    /// `until_ns`: so long it waits for a fleet's Redis, in the node's time, if it has come back from that.
+    fn judge<'p>(&'p self, request: &mut RequestEdit<'p, '_>, until_ns: Option<u64>) -> Verdict<'p> {
+        let unix_s = if self.by_calendar { (request.unix_s)() } else { 0 };
+        let now = Moment { ns: request.net.node_ns(), unix_s };
+        let charged = match &*self.rules {
+            [rule] => self.charge_one(rule, request, &now),
+            rules => self.charge_all(rules, request, &now),
+        };
+        match charged {
+            Ok(0) => Verdict::Pass,
+            Ok(delay_ms) => hold(request, Duration::from_millis(delay_ms)),
+            Err((rule, refused)) => match refused.why {
+                Why::Unasked if until_ns.is_none_or(|until_ns| now.ns < until_ns) => {
+                    self.wait_for_fleet(rule, request, &now, until_ns)
+                }
+                Why::Empty | Why::Unasked | Why::Away => {
+                    request.state.limit(rule.number).count(Decision::Denied);
+                    self.refuse(rule, request, &refused)
+                }
+            },
+        }
+    }
+
+    fn refuse<'p>(&self, rule: &OneRule, request: &mut RequestEdit<'p, '_>, refused: &Refused) -> Verdict<'p> {
+        request.answer.replace("cache-control", "no-store".into());
+        let retry_after_s = Some(refused.wait_ns.div_ceil(NS).clamp(1, u32::MAX.into()) as u32);
+        let refusal = match refused.why {
+            Why::Away => Refusal::new(Flag::LimitUnavailable, format!("rate limit {}: its Redis is away", rule.name)),
+            Why::Empty | Why::Unasked => Refusal::new(Flag::RateLimited, format!("rate limit {}", rule.name)),
+        };
+        Verdict::Reply(Box::new(Refusal { retry_after_s, ..refusal }))
+    }
+
+    /// Begins anew once there is an answer, or may be.
+    #[inline(never)]
+    fn wait_for_fleet<'p>(
+        &'p self,
+        rule: &OneRule,
+        request: &mut RequestEdit<'p, '_>,
+        now: &Moment,
+        until_ns: Option<u64>,
+    ) -> Verdict<'p> {
+        let (asked, patience) = self.ask(rule, request, now);
+        let until_ns = until_ns.unwrap_or(now.ns + patience.as_nanos() as u64);
+        if let Asked::No = asked {
+            return self.judge(request, Some(0));
+        }
+        let net = request.net.clone();
+        let until = async move {
+            asked.wait(net).await;
+            let then: Then<'p> = Box::new(move |request| self.judge(request, Some(until_ns)));
+            then
+        };
+        Verdict::Wait(Box::new(Waiting { until: Box::pin(until), shown: None }))
+    }
+
+    /// Has Redis asked for more of this request's budget, and says how long that may take.
+    fn ask(&self, rule: &OneRule, request: &RequestEdit<'_, '_>, now: &Moment) -> (Asked, Duration) {
+        let limit = request.state.limit(rule.number);
+        let Some(fleet) = &limit.spec.fleet else { return (Asked::No, Duration::ZERO) };
+        let Some(redis) = request.state.redis(&fleet.redis) else { return (Asked::No, Duration::ZERO) };
+        let digest = rule.key.digest(request, &self.seeds);
+        let (store, name) = limit.store(digest, now, || rule.key.name(request));
+        (limit.ask(fleet, redis, store, name), fleet::patience(redis))
+    }
+
     fn charge_one<'p>(&self, rule: &'p OneRule, request: &mut RequestEdit<'p, '_>, now: &Moment) -> Charged<'p> {
         let digest = rule.key.digest(request, &self.seeds);
         let limit = request.state.limit(rule.number);
         let taken = limit.take(digest, now, rule.cost);
-        limit.count(decision(&taken));
+        if let Ok(taken) = &taken {
+            limit.count(decision(taken));
+        }
         rule.tell(request, digest, now);
+        if taken.as_ref().map_or_else(|refused| refused.ask, Taken::must_ask) {
+            self.ask(rule, request, now);
+        }
         taken.map(|taken| taken.delay_ms()).map_err(|refused| (rule, refused))
     }
 
@@ -176,17 +249,32 @@ impl RateLimit {
             rules.iter().map(|rule| (rule, rule.key.digest(request, &self.seeds))).collect();
         let charged = take_all(&each, request, now);
         each.iter().for_each(|(rule, digest)| rule.tell(request, *digest, now));
-        charged
+        match charged {
+            Ok(all) => {
+                for (taken, rule) in std::iter::zip(&all, rules) {
+                    request.state.limit(rule.number).count(decision(taken));
+                    if taken.must_ask() {
+                        self.ask(rule, request, now);
+                    }
+                }
+                Ok(all.iter().map(Taken::delay_ms).max().unwrap_or(0))
+            }
+            Err((rule, refused)) => {
+                if refused.ask {
+                    self.ask(rule, request, now);
+                }
+                Err((rule, refused))
+            }
+        }
     }
 }
 
-fn take_all<'p>(each: &[(&'p OneRule, u128)], request: &RequestEdit<'p, '_>, now: &Moment) -> Charged<'p> {
+type AllTaken<'p> = Result<SmallVec<[Taken; RULES_INLINE]>, (&'p OneRule, Refused)>;
+
+fn take_all<'p>(each: &[(&'p OneRule, u128)], request: &RequestEdit<'p, '_>, now: &Moment) -> AllTaken<'p> {
     let limit = |rule: &OneRule| request.state.limit(rule.number);
     for (rule, digest) in each {
-        if let Err(refused) = limit(rule).may_take(*digest, now, rule.cost) {
-            limit(rule).count(Decision::Denied);
-            return Err((rule, refused));
-        }
+        limit(rule).may_take(*digest, now, rule.cost).map_err(|refused| (*rule, refused))?;
     }
     let mut all: SmallVec<[Taken; RULES_INLINE]> = SmallVec::new();
     for (rule, digest) in each {
@@ -197,23 +285,15 @@ fn take_all<'p>(each: &[(&'p OneRule, u128)], request: &RequestEdit<'p, '_>, now
                 for (taken, (rule, digest)) in std::iter::zip(&all, each) {
                     limit(rule).undo(*digest, now, rule.cost, *taken);
                 }
-                limit(rule).count(Decision::Denied);
                 return Err((rule, refused));
             }
         }
     }
-    for (taken, (rule, _)) in std::iter::zip(&all, each) {
-        limit(rule).count(decision(&Ok(*taken)));
-    }
-    Ok(all.iter().map(Taken::delay_ms).max().unwrap_or(0))
+    Ok(all)
 }
 
-fn decision(taken: &Result<Taken, Refused>) -> Decision {
-    match taken {
-        Ok(taken) if taken.delay_ms() > 0 => Decision::Delayed,
-        Ok(_) => Decision::Allowed,
-        Err(_) => Decision::Denied,
-    }
+fn decision(taken: &Taken) -> Decision {
+    if taken.delay_ms() > 0 { Decision::Delayed } else { Decision::Allowed }
 }
 
 impl OneRule {

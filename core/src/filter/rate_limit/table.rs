@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::key::{Key, Written};
 use super::told::{Headers, policy};
-use crate::mesh::budget::{Calendar, Leak, Pace, Period, Span, Terms};
+use crate::mesh::budget::{Base, Calendar, Fleet, Leak, Pace, Period, Span, Terms, WhenAway};
 
 /// Rules in one filter.
 pub const RULES_MAX: usize = 8;
@@ -20,6 +20,14 @@ pub const KEYS_MAX_DEFAULT: usize = 65_536;
 pub const KEYS_MAX_MOST: usize = 4 << 20;
 const WINDOW_MAX: Duration = Duration::from_secs(31 * 24 * 3600);
 const NAME_BYTES_MAX: usize = 64;
+const LEASE_MIN: Duration = Duration::from_millis(5);
+const LEASE_MAX: Duration = Duration::from_secs(10);
+/// For rates of some hundred a second and more; slower ones have longer leases, up to the longest.
+const LEASE_USUAL: Duration = Duration::from_millis(20);
+const LEASE_USUAL_MAX: Duration = Duration::from_millis(500);
+/// What a lease of a slow rate is long enough for.
+const TOKENS_LEASED: u64 = 8;
+const GATEWAYS_MAX: u64 = 10_000;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -43,6 +51,10 @@ struct Table {
     #[serde(default)]
     headers: Headers,
     keys_max: Option<usize>,
+    redis: Option<String>,
+    when_away: Option<WhenRedisIsAway>,
+    lease: Option<DurationText>,
+    gateways_min: Option<NonZeroU64>,
 }
 
 #[derive(Deserialize)]
@@ -52,12 +64,18 @@ struct QuotaTable {
     limit: u64,
     per: Per,
     cost: Option<NonZeroU64>,
+    #[serde(default)]
+    scope: Scope,
     key: Option<toml::Value>,
     ipv4_prefix: Option<u8>,
     ipv6_prefix: Option<u8>,
     #[serde(default)]
     headers: Headers,
     keys_max: Option<usize>,
+    redis: Option<String>,
+    when_away: Option<WhenRedisIsAway>,
+    lease: Option<DurationText>,
+    gateways_min: Option<NonZeroU64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -67,6 +85,14 @@ pub enum Scope {
     #[default]
     Node,
     Fleet,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum WhenRedisIsAway {
+    Open,
+    Closed,
+    LocalShare,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -100,6 +126,8 @@ pub struct Ruling {
     pub place: String,
     pub terms: Terms,
     pub of_node: bool,
+    /// The `[redis.NAME]` of a fleet's limit; empty: the only one there is.
+    pub redis: Option<String>,
     pub key: Key,
     pub cost: NonZeroU64,
     pub headers: Headers,
@@ -135,25 +163,23 @@ pub fn rulings(config: &FilterConfig) -> Result<Vec<Ruling>, Fault> {
 fn ruling(config: &FilterConfig) -> Result<Ruling, Fault> {
     let table: Table = ringway_config::filter::table(config)?;
     let place = config.place.as_str();
-    if table.scope == Scope::Fleet {
-        let fault = Fault::new("a fleet shares its limits through Redis").at(format!("{place}.scope"));
-        return Err(fault.cure("there is no [redis.NAME] table to name; use scope = \"node\""));
-    }
     let (terms, most, window_ns) = match table.algorithm {
         Algorithm::TokenBucket => paced(&table, place)?,
         Algorithm::FixedWindow | Algorithm::SlidingWindow => windowed(&table, place)?,
     };
     let Table { name, scope, key, ipv4_prefix, ipv6_prefix, cost, headers, keys_max, .. } = table;
+    let Table { redis, when_away, lease, gateways_min, .. } = table;
     let written = Written { key: key.as_ref(), ipv4_prefix, ipv6_prefix, place };
-    let of_node = scope == Scope::Node;
-    finish(Common { name, written, cost, headers, keys_max }, terms, of_node, most, window_ns)
+    let fleet = FleetKeys { redis, when_away, lease, gateways_min };
+    finish(Common { name, written, cost, headers, keys_max, scope, fleet }, terms, most, window_ns)
 }
 
 /// # Errors
 /// What is wrong with the table.
 pub fn quota(config: &FilterConfig) -> Result<Ruling, Fault> {
-    let QuotaTable { name, limit, per, cost, key, ipv4_prefix, ipv6_prefix, headers, keys_max } =
-        ringway_config::filter::table(config)?;
+    let table: QuotaTable = ringway_config::filter::table(config)?;
+    let QuotaTable { name, limit, per, cost, scope, key, ipv4_prefix, ipv6_prefix, headers, keys_max, .. } = table;
+    let QuotaTable { redis, when_away, lease, gateways_min, .. } = table;
     let place = config.place.as_str();
     let limit = within("limit", limit, 1, Period::LIMIT_MAX, place)?;
     let (calendar, window_ns) = match per {
@@ -161,8 +187,14 @@ pub fn quota(config: &FilterConfig) -> Result<Ruling, Fault> {
         Per::Month => (Calendar::Month, None), // months differ
     };
     let terms = Terms::Period(Period::new(limit, Span::Calendar(calendar)));
+    if scope == Scope::Core {
+        return Err(Fault::new("a quota is not of a core")
+            .at(format!("{place}.scope"))
+            .cure("use \"node\" or \"fleet\""));
+    }
     let written = Written { key: key.as_ref(), ipv4_prefix, ipv6_prefix, place };
-    finish(Common { name, written, cost, headers, keys_max }, terms, true, limit, window_ns)
+    let fleet = FleetKeys { redis, when_away, lease, gateways_min };
+    finish(Common { name, written, cost, headers, keys_max, scope, fleet }, terms, limit, window_ns)
 }
 
 /// What both tables have.
@@ -172,10 +204,65 @@ struct Common<'a> {
     cost: Option<NonZeroU64>,
     headers: Headers,
     keys_max: Option<usize>,
+    scope: Scope,
+    fleet: FleetKeys,
 }
 
-fn finish(common: Common<'_>, terms: Terms, of_node: bool, most: u64, window_ns: Option<u64>) -> Result<Ruling, Fault> {
-    let Common { name, written, cost, headers, keys_max } = common;
+/// What only a fleet's limit says.
+struct FleetKeys {
+    redis: Option<String>,
+    when_away: Option<WhenRedisIsAway>,
+    lease: Option<DurationText>,
+    gateways_min: Option<NonZeroU64>,
+}
+
+impl FleetKeys {
+    fn check_idle(&self, place: &str) -> Result<(), Fault> {
+        let with = "scope = \"fleet\"";
+        idle(self.redis.is_some(), "redis", place, with)?;
+        idle(self.when_away.is_some(), "when_away", place, with)?;
+        idle(self.lease.is_some(), "lease", place, with)?;
+        idle(self.gateways_min.is_some(), "gateways_min", place, with)
+    }
+
+    fn terms(&self, terms: Terms, cost: NonZeroU64, place: &str) -> Result<Terms, Fault> {
+        let base = match terms {
+            Terms::Pace(pace) => Base::Pace(pace),
+            Terms::Period(period) => Base::Period(period),
+            Terms::Leak(_) | Terms::Fleet(_) => {
+                let fault = Fault::new("gateways have no queue together").at(format!("{place}.scope"));
+                return Err(fault.cure("use mode = \"reject\", or scope = \"node\""));
+            }
+        };
+        let lease = self.lease.map_or_else(|| lease_of(&base), |DurationText(lease)| lease);
+        if !(LEASE_MIN..=LEASE_MAX).contains(&lease) {
+            let fault = Fault::new(format!("{} is out of range", duration_text(lease))).at(format!("{place}.lease"));
+            return Err(fault.cure(format!("use {} to {}", duration_text(LEASE_MIN), duration_text(LEASE_MAX))));
+        }
+        let when_away = match self.when_away.unwrap_or(WhenRedisIsAway::LocalShare) {
+            WhenRedisIsAway::Open => WhenAway::Open,
+            WhenRedisIsAway::Closed => WhenAway::Closed,
+            WhenRedisIsAway::LocalShare => WhenAway::LocalShare,
+        };
+        let gateways_min = self.gateways_min.map_or(1, NonZeroU64::get).min(GATEWAYS_MAX);
+        Ok(Terms::Fleet(Fleet { base, lease_ns: lease.as_nanos() as u64, when_away, cost, gateways_min }))
+    }
+}
+
+/// Long enough that a key with a slow rate is not asked for with each request, short enough that little lies about.
+fn lease_of(base: &Base) -> Duration {
+    let ns = match base {
+        Base::Pace(pace) => pace.token_ns().saturating_mul(TOKENS_LEASED),
+        Base::Period(period) => match period.span() {
+            Span::Fixed { ns } | Span::Sliding { ns } => ns / period.limit().max(1) * TOKENS_LEASED,
+            Span::Calendar(_) => u64::MAX,
+        },
+    };
+    Duration::from_nanos(ns).clamp(LEASE_USUAL, LEASE_USUAL_MAX)
+}
+
+fn finish(common: Common<'_>, terms: Terms, most: u64, window_ns: Option<u64>) -> Result<Ruling, Fault> {
+    let Common { name, written, cost, headers, keys_max, scope, fleet } = common;
     let place = written.place;
     if let Some(name) = &name {
         check_name(name, place)?;
@@ -188,7 +275,14 @@ fn finish(common: Common<'_>, terms: Terms, of_node: bool, most: u64, window_ns:
     let keys_max = keys_max.unwrap_or(KEYS_MAX_DEFAULT) as u64;
     let keys_max = within("keys_max", keys_max, 1, KEYS_MAX_MOST as u64, place)? as usize;
     let key = Key::read(&written)?;
-    Ok(Ruling { name, place: place.to_owned(), terms, of_node, key, cost, headers, keys_max, window_ns, most })
+    let is_fleets = scope == Scope::Fleet;
+    let terms = if is_fleets { fleet.terms(terms, cost, place)? } else { terms };
+    if !is_fleets {
+        fleet.check_idle(place)?;
+    }
+    let redis = is_fleets.then(|| fleet.redis.unwrap_or_default());
+    let (of_node, place) = (scope != Scope::Core, place.to_owned());
+    Ok(Ruling { name, place, terms, of_node, redis, key, cost, headers, keys_max, window_ns, most })
 }
 
 /// Letters, digits, `-` and `_`: nothing to escape in a header or a metric, and no clash with names that are given.

@@ -33,7 +33,7 @@ fn passed(filter: &str, requests: &[(Option<Identity>, u64)]) -> Vec<bool> {
     let loaded = load(&Source { name: "t".into(), text }).unwrap_or_else(|errors| panic!("{errors}"));
     let mut building = Building::new(&loaded.snapshot, Default::default(), 2);
     let built = build(&loaded.snapshot.routes[0].filters[0], &mut building).unwrap_or_else(|fault| panic!("{fault}"));
-    let state = FilterState::new(&building.finish().numbers, 0, 0, None);
+    let state = FilterState::new(&building.finish().numbers, 0, 0, &Rc::from([]), None);
     let table = RouteTable::build(&loaded.snapshot).unwrap();
     let net = Net::new(EngineKind::Epoll, &NetLimits { ring_entries: 8, buffer_bytes: 4096, buffers_max: 1 }).unwrap();
     let calls = Calls::new(Workers::start(1, 1).unwrap().0, Arc::new(|_| {}));
@@ -121,7 +121,7 @@ fn what_a_core_has_borrowed_comes_back_with_its_tick() {
     let mut building = Building::new(&loaded.snapshot, Default::default(), 2);
     let _filter = build(&loaded.snapshot.routes[0].filters[0], &mut building).unwrap_or_else(|fault| panic!("{fault}"));
     let numbers = building.finish().numbers;
-    let cores = [0, 1].map(|core| FilterState::new(&numbers, 0, core, None));
+    let cores = [0, 1].map(|core| FilterState::new(&numbers, 0, core, &Rc::from([]), None));
     let now = |us: u64| Moment { ns: NS + us * 1000, unix_s: 0 };
     let taken = |core: &FilterState, count: usize, now: &Moment| {
         (0..count).filter(|_| core.limit(0).take(7, now, NonZeroU64::MIN).is_ok()).count()

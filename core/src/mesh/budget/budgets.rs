@@ -29,7 +29,7 @@ impl Budgets {
             budgets.forget_beyond(BEFORE_MAX - 1);
             Before { budgets, until_ns: None }
         });
-        Budgets { terms, keys: Keyed::new(keys_max, Store::default()), before: Mutex::new(before) }
+        Budgets { terms, keys: Keyed::new(keys_max, terms.store()), before: Mutex::new(before) }
     }
 
     pub fn terms(&self) -> &Terms {
@@ -41,7 +41,7 @@ impl Budgets {
     }
 
     pub fn find(&self, digest: u128, now: &Moment) -> Found<Store> {
-        let make = || self.stood(digest, now).unwrap_or_default();
+        let make = || self.stood(digest, now).unwrap_or_else(|| self.terms.store());
         self.keys.find(digest, make, |store| self.terms.is_idle(store, now))
     }
 
@@ -91,6 +91,10 @@ pub struct Counts {
     pub overflowed: Word,
     /// Keys that cores keep for themselves.
     pub keys: Word,
+    /// Questions to the server that a fleet shares, by what came of them.
+    pub lent: Word,
+    pub refused: Word,
+    pub failed: Word,
 }
 
 impl Rule {

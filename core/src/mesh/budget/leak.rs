@@ -46,12 +46,12 @@ impl Leak {
         loop {
             let next = self.next(seen, now_ns);
             if next.excess > self.burst * REQUEST {
-                return Err(Refused { wait_ns: self.wait_ns(store, now_ns) });
+                return Err(Refused::empty(self.wait_ns(store, now_ns)));
             }
             match store.first.compare_exchange(seen, pack(&next), Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => {
                     let delay_ms = if self.nodelay { 0 } else { next.excess * 1000 / self.rate };
-                    return Ok(Loan { extra: 0, until_ns: u64::MAX, period: 0, delay_ms });
+                    return Ok(Loan { extra: 0, until_ns: u64::MAX, period: 0, delay_ms, ask: false });
                 }
                 Err(now) => seen = now,
             }

@@ -7,13 +7,13 @@
 use std::cell::Cell;
 use std::num::NonZeroU64;
 
-use super::{Loan, Moment, Refused, Store, Terms};
+use super::{Loan, Moment, Refused, Store, Terms, Why};
 
 /// Credits are borrowed for about this long: short, since another core may want them; long enough that a busy core comes
 /// to the node some hundred times a second and not with each request.
 pub const LEASE_NS: u64 = 4_000_000;
 
-const NOTHING: Loan = Loan { extra: 0, until_ns: 0, period: 0, delay_ms: 0 };
+const NOTHING: Loan = Loan { extra: 0, until_ns: 0, period: 0, delay_ms: 0, ask: false };
 
 #[derive(Debug)]
 pub struct Lease {
@@ -40,6 +40,15 @@ pub enum Taken {
 }
 
 impl Taken {
+    /// The server above the node should be asked for more.
+    #[inline]
+    pub fn must_ask(&self) -> bool {
+        match self {
+            Taken::Credits => false,
+            Taken::Lent(loan) => loan.ask,
+        }
+    }
+
     /// Who took it waits so long.
     #[inline]
     pub fn delay_ms(&self) -> u64 {
@@ -96,7 +105,7 @@ impl Lease {
         sharers: u64,
     ) -> Result<Taken, Refused> {
         if now.ns < self.refused_until_ns.get() {
-            return Err(Refused { wait_ns: terms.wait_ns(store, now, cost.get()) });
+            return Err(Refused::empty(terms.wait_ns(store, now, cost.get())));
         }
         let used_up = self.credits.get() < cost.get();
         let used = self.loan.get().extra - self.credits.get();
@@ -117,6 +126,7 @@ impl Lease {
                 self.until_ns.set(loan.until_ns.min(now.ns + LEASE_NS));
                 Ok(Taken::Lent(loan))
             }
+            Err(refused) if refused.why != Why::Empty => Err(refused),
             Err(refused) => {
                 let wait_ns = refused.wait_ns.max(terms.ask_again_ns()).min(LEASE_NS);
                 self.refused_until_ns.set(now.ns + wait_ns);
@@ -130,17 +140,14 @@ impl Lease {
         if now.ns < self.until_ns.get() && self.credits.get() >= cost.get() {
             return Ok(());
         }
-        match terms.wait_ns(store, now, cost.get()).saturating_sub(self.held_ns(terms)) {
-            0 => Ok(()),
-            wait_ns => Err(Refused { wait_ns }),
-        }
+        terms.shortage(store, now, cost.get(), self.held_ns(terms)).map_or(Ok(()), Err)
     }
 
     /// What this core's own credits are worth once they are given back.
     fn held_ns(&self, terms: &Terms) -> u64 {
         match terms {
             Terms::Pace(pace) => pace.worth_ns(self.credits.get()),
-            Terms::Period(_) | Terms::Leak(_) => 0,
+            Terms::Period(_) | Terms::Leak(_) | Terms::Fleet(_) => 0,
         }
     }
 

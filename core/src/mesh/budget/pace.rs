@@ -72,7 +72,7 @@ impl Pace {
     ) -> Result<Loan, Refused> {
         let (top, cost_ns) = (now_ns + self.burst_ns, cost * self.token_ns);
         if self.full_at(store, now_ns) + cost_ns > top {
-            return Err(Refused { wait_ns: self.wait_ns(store, now_ns, cost) });
+            return Err(Refused::empty(self.wait_ns(store, now_ns, cost)));
         }
         // What is borrowed is noted before it is had.
         let borrowed = match extra {
@@ -98,8 +98,8 @@ impl Pace {
             store.second.fetch_sub(unlent, Ordering::Release);
         }
         match lent {
-            Some(extra) => Ok(Loan { extra, until_ns: u64::MAX, period: 0, delay_ms: 0 }),
-            None => Err(Refused { wait_ns: self.wait_ns(store, now_ns, cost) }),
+            Some(extra) => Ok(Loan { extra, until_ns: u64::MAX, period: 0, delay_ms: 0, ask: false }),
+            None => Err(Refused::empty(self.wait_ns(store, now_ns, cost))),
         }
     }
 
@@ -152,13 +152,38 @@ impl Pace {
         (self.burst / (2 * sharers)).min(LEASE_NS / self.token_ns / sharers)
     }
 
+    pub fn burst(&self) -> u64 {
+        self.burst
+    }
+
+    /// How long a token lasts.
+    pub fn token_ns(&self) -> u64 {
+        self.token_ns
+    }
+
+    /// What a server above lends for so long, to all together, at most.
+    pub(super) fn lent_max(&self, lease_ns: u64) -> u64 {
+        (self.burst / 2).min(lease_ns / self.token_ns)
+    }
+
+    /// One of so many equal parts, in which `least` can still be had.
+    pub(super) fn share(&self, parts: u64, least: u64) -> Pace {
+        let burst = (self.burst / parts).max(least);
+        let token_ns = self.token_ns.saturating_mul(parts);
+        let burst_ns = (u128::from(token_ns) * u128::from(burst)).min(REFILL_NS_MAX) as u64;
+        Pace { token_ns, burst, burst_ns, ..*self }
+    }
+
     pub(super) fn ask_again_ns(&self) -> u64 {
         ASK_AGAIN_NS.min(self.burst_ns / 8)
     }
 
     /// Never over. A core that needs all of it lacks at most what the others have borrowed.
     pub(super) fn bounds(&self, sharers: u64) -> Bounds {
-        let with_others = (sharers - 1) * self.extra_max(sharers);
+        self.lacking((sharers - 1) * self.extra_max(sharers))
+    }
+
+    pub(super) fn lacking(&self, with_others: u64) -> Bounds {
         let in_a_second = 1e9 / self.token_ns as f64;
         Bounds { over: 0.0, under: with_others as f64 / in_a_second + self.rounding as f64 / 1e12 }
     }

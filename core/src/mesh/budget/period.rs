@@ -52,6 +52,38 @@ impl Period {
         Period { limit: limit.min(Self::LIMIT_MAX), span }
     }
 
+    pub fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    pub fn span(&self) -> Span {
+        self.span
+    }
+
+    /// What a server above lends for so long, to all together, at most.
+    pub(super) fn lent_max(&self, lease_ns: u64) -> u64 {
+        match self.span {
+            Span::Fixed { ns } | Span::Sliding { ns } => {
+                let in_a_lease = u128::from(self.limit) * u128::from(lease_ns) / u128::from(ns);
+                (self.limit / 2).min(in_a_lease as u64)
+            }
+            Span::Calendar(_) => 0,
+        }
+    }
+
+    /// One of so many equal parts, in which `least` can still be had.
+    pub(super) fn share(&self, parts: u64, least: u64) -> Period {
+        Period { limit: (self.limit / parts).max(least), ..*self }
+    }
+
+    /// So much is left of the present period.
+    pub(super) fn holding(&self, left: u64, now: &Moment) -> Store {
+        let number = self.at(now).number;
+        let store = Store::default();
+        word(&store, number).store(pack(number, self.limit.saturating_sub(left)), Ordering::Relaxed);
+        store
+    }
+
     /// True if it follows the wall clock.
     pub fn is_calendar(&self) -> bool {
         matches!(self.span, Span::Calendar(_))
@@ -82,14 +114,14 @@ impl Period {
         loop {
             let room = self.limit.saturating_sub(before + count(seen, at.number));
             if room < cost || self.is_ahead(seen, at.number) {
-                return Err(Refused { wait_ns: self.wait_ns(store, now, cost) });
+                return Err(Refused::empty(self.wait_ns(store, now, cost)));
             }
             let extra = extra.min((room - cost) / (2 * sharers));
             let next = pack(at.number, count(seen, at.number) + cost + extra);
             match word.compare_exchange(seen, next, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => {
                     let until_ns = now.ns.saturating_add(at.left_ns);
-                    return Ok(Loan { extra, until_ns, period: at.number, delay_ms: 0 });
+                    return Ok(Loan { extra, until_ns, period: at.number, delay_ms: 0, ask: false });
                 }
                 Err(now) => seen = now,
             }

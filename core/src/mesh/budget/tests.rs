@@ -233,7 +233,7 @@ fn a_fixed_window_counts_to_its_limit_and_begins_anew() {
     let taken = |ns: u64| (0..9).filter(|_| terms.lend(&store, &at(ns), cost(1), 0, 2).is_ok()).count();
     assert_eq!((taken(0), taken(SECOND - 1), taken(SECOND), taken(2 * SECOND)), (5, 0, 5, 5));
     let refused = terms.lend(&store, &at(2 * SECOND + 1), cost(1), 0, 2);
-    assert_eq!(refused, Err(Refused { wait_ns: SECOND - 1 }));
+    assert_eq!(refused, Err(Refused::empty(SECOND - 1)));
     assert!(terms.lend(&store, &at(SECOND), cost(1), 0, 2).is_err(), "a core that is late begins nothing");
 }
 
@@ -244,7 +244,7 @@ fn a_sliding_window_remembers_the_one_before() {
     let taken = |ns: u64| (0..20).filter(|_| terms.lend(&store, &at(ns), cost(1), 0, 1).is_ok()).count();
     assert_eq!(taken(SECOND / 2), 10);
     assert_eq!(taken(SECOND), 0, "all ten still weigh");
-    let Err(Refused { wait_ns }) = terms.lend(&store, &at(SECOND), cost(1), 0, 1) else { panic!() };
+    let Err(Refused { wait_ns, .. }) = terms.lend(&store, &at(SECOND), cost(1), 0, 1) else { panic!() };
     assert!(terms.lend(&store, &at(SECOND + wait_ns), cost(1), 0, 1).is_ok(), "after the time it was told");
     assert_eq!(taken(SECOND + SECOND / 2), 4, "half of ten and one weigh six");
     assert_eq!(taken(4 * SECOND), 10);
@@ -325,7 +325,7 @@ fn a_leaky_bucket_tells_when_there_is_room() {
     let terms = Terms::Leak(Leak::new(10.0, 2, false).unwrap());
     let store = Store::default();
     assert_eq!((0..5).filter(|_| terms.lend(&store, &at(0), cost(1), 0, 1).is_ok()).count(), 3);
-    let Err(Refused { wait_ns }) = terms.lend(&store, &at(0), cost(1), 0, 1) else { panic!() };
+    let Err(Refused { wait_ns, .. }) = terms.lend(&store, &at(0), cost(1), 0, 1) else { panic!() };
     assert_eq!(wait_ns, SECOND / 10);
     assert!(terms.lend(&store, &at(wait_ns), cost(1), 0, 1).is_ok());
 }
