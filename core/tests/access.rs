@@ -124,9 +124,9 @@ fn a_slow_hash_holds_nobody_else_up() {
         let slow = slow.join().expect("it passes");
         assert!(longest < slow / 3, "somebody waited {longest:?} of {slow:?}");
     });
-    let first = Instant::now();
+    let again = Instant::now();
     send(&gateway, "/", &basic("alice", "correct horse")).expect(200);
-    assert!(first.elapsed() < ms(100), "remembered: {:?}", first.elapsed());
+    assert!(again.elapsed() < ms(300), "remembered: {:?}", again.elapsed());
 }
 
 /// Signatures that take long are verified where passwords are hashed: behind one, not before it.
@@ -143,23 +143,16 @@ fn a_slow_signature_is_verified_on_another_thread() {
         of("fast", &fast)
     );
     let filters = "{ any_of = [{ jwt = { issuers = [\"slow\", \"fast\"] } }, { basic = { deadline = \"60s\" } }] }";
-    let gateway = gateway(&origin, &setup, filters);
+    // One core and one worker: what is done first is forwarded first.
+    let gateway = Gateway::with(&document(&origin, &setup, filters)).shards(1).start();
     let token = |signer: &Signer, name: &str| bearer(signer, json!({"iss": format!("https://{name}.test")}));
-    let began = Instant::now();
     std::thread::scope(|scope| {
-        let hashing = scope.spawn(|| {
-            send(&gateway, "/", &basic("alice", "correct horse")).expect(200);
-            began.elapsed()
-        });
+        scope.spawn(|| send(&gateway, "/hash", &basic("alice", "correct horse")).expect(200));
         std::thread::sleep(ms(50));
-        send(&gateway, "/", &token(&fast, "fast")).expect(200);
-        let fast_after = began.elapsed();
-        send(&gateway, "/", &token(&slow, "slow")).expect(200);
-        let slow_after = began.elapsed();
-        let hashed = hashing.join().expect("it passes");
-        assert!(fast_after < hashed, "{fast_after:?} {hashed:?}");
-        assert!(slow_after + ms(100) > hashed, "{slow_after:?} {hashed:?}");
+        send(&gateway, "/fast", &token(&fast, "fast")).expect(200);
+        send(&gateway, "/slow", &token(&slow, "slow")).expect(200);
     });
+    assert_eq!(origin.targets(), ["/fast", "/hash", "/slow"]);
     // Once verified it is remembered like any other.
     let same = token(&slow, "slow");
     send(&gateway, "/", &same).expect(200);

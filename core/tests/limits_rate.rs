@@ -31,30 +31,45 @@ fn passed(gateway: &Gateway, count: usize, lines: &str) -> usize {
     statuses.iter().filter(|status| **status == 200).count()
 }
 
+/// What passes of a load without pauses, and what may; `None`: the machine paused it for so long that the bucket was full.
+fn round_of_a_bucket(scope: &str) -> Option<(usize, usize)> {
+    let gateway = limited(&format!("{{ rate = \"10/s\", burst = 5, scope = \"{scope}\" }}"));
+    let began = Instant::now();
+    let (mut client, mut passed, mut last, mut pause) = (gateway.client(), 0, began, ms(0));
+    while began.elapsed() < ms(1500) {
+        passed += usize::from(client.get("/r").status == 200);
+        pause = pause.max(last.elapsed());
+        last = Instant::now();
+    }
+    let most = 5 + (began.elapsed().as_secs_f64() * 10.0) as usize;
+    assert!(passed <= most + 1, "{scope}: {passed} of {most}");
+    (pause < ms(300)).then_some((passed, most))
+}
+
 #[test]
 fn a_bucket_passes_its_burst_and_then_its_rate() {
     for scope in ["core", "node"] {
-        let gateway = limited(&format!("{{ rate = \"10/s\", burst = 5, scope = \"{scope}\" }}"));
-        let began = Instant::now();
-        let mut client = gateway.client();
-        let mut passed = 0;
-        while began.elapsed() < ms(1500) {
-            passed += usize::from(client.get("/r").status == 200);
-        }
-        let most = 5 + (began.elapsed().as_secs_f64() * 10.0) as usize;
+        let (passed, most) = (0..4).find_map(|_| round_of_a_bucket(scope)).expect("a round without long pauses");
         assert!((most - 1..=most + 1).contains(&passed), "{scope}: {passed} of {most}");
     }
 }
 
 #[test]
 fn all_cores_share_the_nodes_budget_and_each_has_its_own_by_core() {
-    let count = |scope: &str| {
+    // Connections go to cores as these have time for them: however unevenly, both get some.
+    for (scope, budget) in [("node", 20), ("core", 40)] {
         let rule = format!("{{ rate_limit = {{ rate = \"1/h\", burst = 20, scope = \"{scope}\" }} }}");
         let gateway = Gateway::with(&route("r", &rule)).shards(2).start();
-        (0..80).filter(|_| gateway.get("/r").status == 200).count()
-    };
-    assert_eq!(count("node"), 20);
-    assert_eq!(count("core"), 40, "80 connections meet both cores more than 20 times each");
+        let count = |connections: usize| (0..connections).filter(|_| gateway.get("/r").status == 200).count();
+        let mut passed = 0;
+        for _ in 0..50 {
+            passed += count(20);
+            if passed >= budget {
+                break;
+            }
+        }
+        assert_eq!((passed, count(40)), (budget, 0), "{scope}");
+    }
 }
 
 #[test]
@@ -333,7 +348,7 @@ fn what_is_no_limit_is_refused() {
         ("{ rate = \"1/s\", nodelay = true }", "nodelay: says nothing here"),
         ("{ limit = 3, algorithm = \"fixed_window\" }", "a window needs both"),
         ("{ limit = 3, window = \"1ms\", algorithm = \"fixed_window\" }", "window: 1ms is out of range"),
-        ("{ rate = \"1/s\", scope = \"fleet\" }", "scope: a fleet shares its limits through Redis"),
+        ("{ rate = \"1/s\", scope = \"fleet\" }", "redis: a fleet shares through Redis"),
         ("{ rate = \"1/s\", scope = \"nodes\" }", "did you mean \"node\"?"),
         ("{ rate = \"1/s\", brust = 2 }", "did you mean \"burst\"?"),
         ("{ rate = \"1/s\", key = \"ip\" }", "key: no key \"ip\""),

@@ -42,7 +42,7 @@ roles = ["roles"]
 remember = {remember}
 [policies.access]
 filters = [
-    {{ cors = {{ origins = ["{ORIGIN}"] }} }},
+    {{ cors = {{ allow_origins = ["{ORIGIN}"] }} }},
     {{ rate_limit = {{ rate = "{RATE}/s", burst = {RATE}, headers = "off" }} }},
     {{ jwt = {{ issuer = "bench" }} }},
     {{ rbac = {{ rules = [{{ roles = ["{ROLE}"] }}] }} }},
