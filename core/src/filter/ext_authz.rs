@@ -31,7 +31,7 @@ use serde::Deserialize;
 
 use super::credentials::decoded;
 use super::server::{Said, Server};
-use super::{Building, Filter, RequestEdit, Then, Verdict, Waiting, WantsBody};
+use super::{Building, Filter, Outlook, RequestEdit, Then, Trial, Verdict, Waiting, WantsBody};
 use crate::exchange::{HeaderEdit, Refusal, RefusalBody};
 use crate::fetch::{Answer, Question};
 use crate::observe::Flag;
@@ -185,6 +185,11 @@ impl Filter for ExtAuthz {
 
     fn authenticates(&self) -> bool {
         !self.fail_open
+    }
+
+    fn try_out<'p>(&'p self, trial: &mut Trial<'p>) -> Option<Outlook> {
+        trial.say("server", "decides about each request; it is not asked here");
+        Some(Outlook::Unknown("its server decides about each request".to_owned()))
     }
 }
 

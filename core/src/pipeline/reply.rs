@@ -19,8 +19,9 @@ const OWN_OF_PROBLEMS: [&str; 4] = ["content-type", "allow", "retry-after", "x-r
 /// A request body that nobody wants is read to its end up to here, so that the connection can be used again.
 const UNWANTED_BODY_BYTES_MAX: u64 = 64 * 1024;
 
-/// Sends an error as `application/problem+json` (RFC 9457), or with the body that it has. The reason stays in the log. `filtered`: what the filters say
-/// that the request has reached. In a place of its own, since a request in service would have to hold the memory for it.
+/// Sends an error as `application/problem+json` (RFC 9457), or with the body that it has. The reason stays in the log.
+/// `filtered`: what the filters say that the request has reached. In a place of its own, since a request in service would
+/// have to hold the memory for it.
 pub fn refuse<'a, 'p>(
     serving: &'a Serving<'_>,
     x: &'a mut Exchange,
