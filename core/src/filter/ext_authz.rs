@@ -26,10 +26,10 @@ use ringway_config::Fault;
 use ringway_config::http::HeaderName;
 use ringway_config::snapshot::{ControlUrl, FilterConfig};
 use ringway_config::units::{DurationText, SizeText};
+use ringway_proto::credentials::decoded;
 use ringway_proto::{Body, named};
 use serde::Deserialize;
 
-use super::credentials::decoded;
 use super::server::{Said, Server};
 use super::{Building, Filter, Outlook, RequestEdit, Then, Trial, Verdict, Waiting, WantsBody};
 use crate::exchange::{HeaderEdit, Refusal, RefusalBody};

@@ -4,17 +4,13 @@
 use std::fmt;
 use std::rc::Rc;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ringway_config::snapshot::{Algorithm, Issuer, Required};
+use ringway_proto::credentials::jws::{Compact, JwsError};
+use ringway_proto::json;
 use serde_json::{Map, Value};
 
-use super::json;
-use super::keys::KID_BYTES_MAX;
 use crate::exchange::{Identity, claim, texts};
 
-/// Longer ones do not fit most heads anyway, and each costs a hash over all of it.
-pub const TOKEN_BYTES_MAX: usize = 16 * 1024;
 /// A signature of RSA is as long as its modulus.
 const FAST_RSA_BYTES_MAX: usize = 4096 / 8;
 /// Of `aud`, of roles: members that count.
@@ -126,6 +122,16 @@ impl Refused {
     }
 }
 
+impl From<JwsError> for Refused {
+    fn from(error: JwsError) -> Refused {
+        match error {
+            JwsError::TooLong => Refused::TooLong,
+            JwsError::Malformed => Refused::Malformed,
+            JwsError::Critical => Refused::Critical,
+        }
+    }
+}
+
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.text())
@@ -139,36 +145,9 @@ impl<'t> Signed<'t> {
     /// [`Refused::TooLong`], [`Refused::Malformed`], [`Refused::Critical`], [`Refused::Algorithm`] for one that we do not
     /// know at all: `none` is not one.
     pub fn parse(text: &'t [u8]) -> Result<Signed<'t>, Refused> {
-        if text.len() > TOKEN_BYTES_MAX {
-            return Err(Refused::TooLong);
-        }
-        let mut parts = text.split(|byte| *byte == b'.');
-        let (Some(header), Some(payload), Some(signature), None) =
-            (parts.next(), parts.next(), parts.next(), parts.next())
-        else {
-            return Err(Refused::Malformed);
-        };
-        let message = &text[..header.len() + 1 + payload.len()];
-        let decoded = |part: &[u8]| URL_SAFE_NO_PAD.decode(part).map_err(|_| Refused::Malformed);
-        let header = json::object(&decoded(header)?).ok_or(Refused::Malformed)?;
-        // RFC 7515 section 4.1.11: what is critical and not understood makes the token invalid; we understand none.
-        // RFC 7797: `b64` changes what is signed.
-        if header.contains_key("crit") || header.get("b64").is_some_and(|b64| *b64 != Value::Bool(true)) {
-            return Err(Refused::Critical);
-        }
-        let algorithm = header.get("alg").and_then(Value::as_str).ok_or(Refused::Malformed)?;
-        let kid = match header.get("kid") {
-            None => None,
-            Some(Value::String(kid)) if kid.len() <= KID_BYTES_MAX => Some(kid.clone()),
-            Some(_) => return Err(Refused::Malformed),
-        };
-        Ok(Signed {
-            algorithm: Algorithm::named(algorithm).ok_or(Refused::Algorithm)?,
-            kid,
-            message,
-            signature: decoded(signature)?,
-            payload: decoded(payload)?,
-        })
+        let Compact { algorithm, kid, message, signature, payload } = Compact::parse(text).map_err(Refused::from)?;
+        let algorithm = Algorithm::named(&algorithm).ok_or(Refused::Algorithm)?;
+        Ok(Signed { algorithm, kid, message, signature, payload })
     }
 }
 

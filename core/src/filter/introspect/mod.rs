@@ -30,6 +30,8 @@ use ringway_config::Fault;
 use ringway_config::http::HeaderName;
 use ringway_config::snapshot::{ControlUrl, FilterConfig, Issuer, KeySource, Required, Secret};
 use ringway_config::units::DurationText;
+use ringway_proto::credentials::jws::TOKEN_BYTES_MAX;
+use ringway_proto::json;
 use serde::Deserialize;
 use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_64;
@@ -41,7 +43,7 @@ use super::server::{Said, Server};
 use super::{Building, RequestEdit, Then, Trial, Waiting};
 use crate::exchange::{Identity, claim};
 use crate::fetch::{Answer, Question};
-use crate::identity::{Refused, TOKEN_BYTES_MAX, Verified, fingerprint, json};
+use crate::identity::{Refused, Verified, fingerprint};
 use crate::secret;
 use memory::Told;
 
