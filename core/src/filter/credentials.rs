@@ -154,12 +154,15 @@ pub fn shown_query<'q>(query: &'q [u8], secrets: &[String]) -> Cow<'q, [u8]> {
     Cow::Owned(shown)
 }
 
-/// The other cookies go on in one field; none is left: no field.
+/// The other cookies go on in one field; none is left: no field. Those that a filter before has taken out stay out.
 fn strip_cookie<'p>(request: &mut RequestEdit<'p, '_>, name: &str) {
+    let edited = request.headers.replacement("cookie").map(str::as_bytes);
+    let is_edited = edited.is_some() || request.headers.drops(b"cookie");
     let fields = request.request.fields.iter().filter(|field| field.known == Known::Cookie && !field.twin);
+    let sent = fields.filter(|_| !is_edited).map(|field| field.value.of(request.bytes));
     let mut kept = String::new();
     let mut is_there = false;
-    for part in fields.flat_map(|field| field.value.of(request.bytes).split(|byte| *byte == b';')) {
+    for part in sent.chain(edited).flat_map(|line| line.split(|byte| *byte == b';')) {
         let part = part.trim_ascii();
         let key = part.split(|byte| *byte == b'=').next().unwrap_or_default().trim_ascii();
         if key == name.as_bytes() {

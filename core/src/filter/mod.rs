@@ -34,6 +34,7 @@ mod query;
 mod rate_limit;
 mod rbac;
 mod rewrite;
+mod schema_cost;
 mod server;
 mod state;
 mod strip_prefix;

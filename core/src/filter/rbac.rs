@@ -335,6 +335,13 @@ impl Rbac {
 impl Pattern {
     fn parse(text: &str) -> Result<Pattern, String> {
         let rest = text.strip_prefix('/').ok_or_else(|| format!("{text:?} does not begin with a slash"))?;
+        // It is held against normal forms: one that is none would never fit, and a rule behind it would decide.
+        let mut normal = NormalPath::new();
+        normal.set(text.as_bytes()).map_err(|error| format!("{text:?} is no path: {error}"))?;
+        if normal.bytes != text.as_bytes() {
+            let normal = normal.bytes.escape_ascii();
+            return Err(format!("{text:?} would never fit, since paths are compared in their normal form: {normal}"));
+        }
         let (rest, open) = match rest {
             "**" => ("", true),
             _ => rest.strip_suffix("/**").map_or((rest, false), |rest| (rest, true)),
@@ -396,7 +403,7 @@ mod tests {
         ] {
             assert!(!fits(pattern, path), "{pattern} {path}");
         }
-        for wrong in ["", "a", "/a*", "/**/a", "/a/b**"] {
+        for wrong in ["", "a", "/a*", "/**/a", "/a/b**", "/a b", "/a//b", "/a/../b", "/%61", "/a%2fb", "/é", "/a?b"] {
             assert!(Pattern::parse(wrong).is_err(), "{wrong}");
         }
     }
