@@ -3,7 +3,7 @@
 //! link-local and no metadata address, and takes answers of a bounded size within a bounded time.
 
 use std::fs;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -169,17 +169,25 @@ fn is_forbidden(address: IpAddr) -> bool {
                 || address.is_multicast()
                 || address.is_broadcast()
                 || address.is_unspecified()
-                // Alibaba Cloud, Oracle Cloud.
-                || [[100, 100, 100, 200], [192, 0, 0, 192]].contains(&address.octets())
+                // Alibaba Cloud, Oracle Cloud, Azure.
+                || [[100, 100, 100, 200], [192, 0, 0, 192], [168, 63, 129, 16]].contains(&address.octets())
         }
         IpAddr::V6(address) => {
             address.is_unicast_link_local()
                 || address.is_multicast()
                 || address.is_unspecified()
-                // AWS.
-                || address.segments() == [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254]
+                // AWS (metadata, and credentials of pods), Google Cloud.
+                || matches!(address.segments(), [0xfd00, 0xec2, 0, ..] | [0xfd20, 0xce, 0, ..])
+                || inner_v4(address).is_some_and(|inner| is_forbidden(inner.into()))
         }
     }
+}
+
+/// The IPv4 address to which a translator would send this one (RFC 6052 section 2.1, RFC 4291 section 2.5.5.1).
+fn inner_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    let [a, b, c, d, e, f, high, low] = address.segments();
+    let is_translated = matches!([a, b, c, d, e, f], [0x64, 0xff9b, 0, 0, 0, 0] | [0, 0, 0, 0, 0, 0]);
+    is_translated.then(|| Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)))
 }
 
 /// Resolves as the system does, without the addresses that must not be asked.
@@ -210,6 +218,12 @@ mod tests {
             "http://[fe80::1]/",
             "http://[::ffff:169.254.169.254]/",
             "http://[fd00:ec2::254]/",
+            "http://[fd00:ec2::23]/",
+            "http://[fd20:ce::254]/",
+            "http://[64:ff9b::a9fe:a9fe]/",
+            "http://[::169.254.169.254]/",
+            "http://168.63.129.16/",
+            "http://169.254.169.254./",
             "http://100.100.100.200/",
             "http://192.0.0.192/",
             "http://0.0.0.0/",
@@ -218,7 +232,13 @@ mod tests {
         ] {
             assert!(allowed(url).is_err(), "{url}");
         }
-        for url in ["https://127.0.0.1:1/", "https://10.0.0.1/", "https://id.example.com/", "https://[fd00::1]/"] {
+        for url in [
+            "https://127.0.0.1:1/",
+            "https://10.0.0.1/",
+            "https://id.example.com/",
+            "https://[fd00::1]/",
+            "https://[::1]/",
+        ] {
             assert!(allowed(url).is_ok(), "{url}");
         }
     }

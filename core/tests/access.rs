@@ -250,6 +250,19 @@ fn a_role_in_a_header_is_a_filters_word_never_a_clients() {
 }
 
 #[test]
+fn credentials_in_cookies_are_taken_out_by_each_filter_that_reads_one() {
+    let (origin, signer) = (Origin::saying("x"), Signer::es256("a"));
+    let setup = format!("{}{KEYS}", issuer(&signer));
+    let filters = "{ jwt = { issuer = \"corp\", cookie = \"session\" } }, { api_key = { cookie = \"key\" } }";
+    let gateway = gateway(&origin, &setup, filters);
+    let session = signer.sign(&claims_with(json!({})));
+    send(&gateway, "/", &format!("Cookie: a=1; session={session}; key=alice-key\r\nCookie: b=2\r\n")).expect(200);
+    assert_eq!(origin.last().all("cookie"), ["a=1; b=2"]);
+    send(&gateway, "/", &format!("Cookie: session={session}; key=alice-key\r\n")).expect(200);
+    assert_eq!(origin.last().header("cookie"), None);
+}
+
+#[test]
 fn rules_decide_by_method_path_and_route() {
     let origin = Origin::saying("x");
     let consumers = "[consumers.reader]\napi_keys = [\"text:r\"]\ngroups = [\"reader\"]\n\
@@ -338,6 +351,8 @@ fn mistakes_in_these_filters_are_named_with_their_cure() {
         ("{ rbac = {} }", "one of `roles` and `rules`"),
         ("{ rbac = { rules = [{ roles = [\"a\"], anyone = true }] } }", "keep one"),
         ("{ rbac = { rules = [{ paths = [\"a\"], anyone = true }] } }", "does not begin with a slash"),
+        ("{ rbac = { rules = [{ paths = [\"/a b/**\"], deny = true }] } }", "is no path"),
+        ("{ rbac = { rules = [{ paths = [\"/a/../b\"], deny = true }] } }", "normal form: /b"),
         ("{ rbac = { rules = [{ routes = [\"x\"], anyone = true }] } }", "no route named \"x\""),
         ("{ rbac = { rules = [{ consumers = [\"x\"] }] } }", "no consumer named \"x\""),
     ] {

@@ -173,6 +173,22 @@ fn what_cannot_or_need_not_be_encoded_is_left_alone() {
     assert_eq!(decoded("gzip", &ask(&gateway, "/empty", "gzip, *;q=0").body), b"");
 }
 
+/// A cache brings a 304 together with what it has by a strong tag only if it has that one (RFC 9111 4.3.4).
+#[test]
+fn a_304_has_the_tag_of_the_answer_that_it_confirms() {
+    let origin = origin();
+    let gateway = gateway(&origin);
+    let tag = |known: &str| {
+        let asked = format!("Accept-Encoding: gzip\r\nIf-None-Match: {known}\r\n");
+        let got = gateway.client().request("GET", "/unchanged", &asked, b"").expect(304);
+        got.header("etag").unwrap_or_default().to_owned()
+    };
+    assert_eq!(tag("W/\"a\""), "W/\"a\"");
+    assert_eq!(tag("\"x\", W/\"a\""), "W/\"a\"");
+    assert_eq!(tag("\"a\""), "\"a\"");
+    assert_eq!(tag("W/\"aa\""), "\"a\"");
+}
+
 #[test]
 fn head_and_http_1_0_have_their_framing() {
     let origin = origin();

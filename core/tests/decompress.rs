@@ -132,6 +132,45 @@ fn what_is_not_known_is_a_415_and_what_is_broken_a_400() {
 }
 
 #[test]
+fn what_one_filter_has_decoded_is_not_decoded_again() {
+    let origin = Origin::saying("x");
+    let gateway = Gateway::start(&format!(
+        "[clusters.app]\nendpoints = [\"{}\"]\n[policies.p]\nfilters = [{{ decompress = {{}} }}]\n\
+         [[routes]]\nname = \"r\"\npath_prefix = \"/\"\ncluster = \"app\"\npolicies = [\"p\"]\n\
+         filters = [{{ decompress = {{ codings_max = 1 }} }}]\n",
+        origin.endpoint()
+    ));
+    post(&gateway, "gzip", &encoded("gzip", b"plain")).expect(200);
+    assert_eq!(origin.last().body, b"plain");
+}
+
+#[test]
+fn an_answer_that_must_not_be_transformed_is_left_alone() {
+    let origin = Origin::start(|x| {
+        let body = encoded("gzip", b"plain");
+        match x.target() {
+            "/answers/lines" => x.reply(
+                200,
+                "Content-Encoding: br\r\nContent-Encoding: gzip\r\n",
+                encoded("gzip", &encoded("br", b"plain")),
+            ),
+            "/answers/no" => x.reply(200, "Content-Encoding: gzip\r\nCache-Control: public, No-Transform\r\n", body),
+            _ => x.reply(200, "Content-Encoding: gzip\r\n", body),
+        }
+    });
+    let gateway = gateway(&origin);
+    let ask = |path: &str, more: &str| gateway.client().request("GET", path, more, b"").expect(200);
+    for (path, more) in [("/answers/no", ""), ("/answers", "Cache-Control: no-transform\r\n")] {
+        let got = ask(path, more);
+        assert_eq!(got.header("content-encoding"), Some("gzip"), "{path}");
+        assert!(got.body == encoded("gzip", b"plain"), "{path}");
+    }
+    assert_eq!(ask("/answers", "").text(), "plain");
+    let got = ask("/answers/lines", "");
+    assert_eq!((&*got.text(), got.has("content-encoding")), ("plain", false), "each line is a coding");
+}
+
+#[test]
 fn an_answer_is_decoded_for_a_client_that_does_not_accept_its_coding() {
     let origin = Origin::start(|x| match x.target() {
         "/answers/bomb" => x.reply(200, "Content-Encoding: zstd\r\n", encoded("zstd", &vec![0; 50 << 20])),

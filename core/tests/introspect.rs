@@ -331,6 +331,8 @@ fn mistakes_are_named_with_their_cure() {
         (url, ", ca_file = \"/nonexistent.pem\"", "/nonexistent.pem cannot be used"),
         ("http://169.254.169.254/latest", "", "link-local or metadata address"),
         ("https://[fd00:ec2::254]/", "", "link-local or metadata address"),
+        ("https://[64:ff9b::a9fe:a9fe]/", "", "link-local or metadata address"),
+        ("https://168.63.129.16/", "", "link-local or metadata address"),
         ("ftp://id.test/", "", "has the scheme ftp"),
         ("https://a:b@id.test/", "", "has a user"),
     ] {

@@ -5,7 +5,7 @@ mod support;
 use std::time::Instant;
 
 use support::gateway::Dir;
-use support::{Gateway, Origin, Response, ms};
+use support::{Gateway, Origin, Response, ms, ringway};
 
 const SCHEMA: &str = r##"{
     "type": "object", "required": ["id"], "additionalProperties": false,
@@ -139,4 +139,41 @@ fn an_expression_does_not_take_long() {
     let got = post(&gateway, "/", "application/json", &format!("{{\"id\": 1, \"name\": \"{}!\"}}", "a".repeat(90_000)));
     assert_eq!(got.expect(422).problem()["invalid"]["keyword"], "pattern");
     assert!(began.elapsed() < ms(1000), "{:?}", began.elapsed());
+}
+
+/// Each level of a body would double the work: some hundred bytes could hold a core for hours.
+#[test]
+fn a_schema_that_a_small_body_could_hold_a_core_with_is_refused() {
+    let dir = Dir::new();
+    let schema = r##"{ "oneOf": [
+        { "properties": { "args": { "items": { "$ref": "#" } }, "op": { "const": "and" } } },
+        { "properties": { "args": { "items": { "$ref": "#" } }, "op": { "const": "or" } } } ] }"##;
+    let check = |more: &str| {
+        let text = format!(
+            "[listeners.main]\nbind = \":1\"\n[[routes]]\nname = \"r\"\nrespond = {{}}\n\
+             filters = [{{ json_schema = {{ schema = '''{schema}'''{more} }} }}]\n"
+        );
+        ringway(["check", dir.file("s.toml", &text).to_str().expect("a plain path")])
+    };
+    let refused = check("").expect(1);
+    assert!(
+        refused.err.contains("filters[0].json_schema.schema: may look at one value more than 32"),
+        "{}",
+        refused.err
+    );
+    assert!(refused.err.contains("set depth_max to 10 or less"), "{}", refused.err);
+    check(", depth_max = 10").expect(0);
+    // What is taken ends soon at its worst.
+    let origin = Origin::saying("x");
+    let gateway = Gateway::start(&format!(
+        "[clusters.app]\nendpoints = [\"{}\"]\n[[routes]]\nname = \"r\"\npath_prefix = \"/\"\ncluster = \"app\"\n\
+         filters = [{{ json_schema = {{ schema = '''{schema}''', depth_max = 10 }} }}]\n",
+        origin.endpoint()
+    ));
+    let deep = format!("{}1{}", "{\"args\":[".repeat(4), "]}".repeat(4));
+    let wide = format!("[{}]", vec![deep; 2000].join(","));
+    let began = Instant::now();
+    let status = post(&gateway, "/", "application/json", &format!("{{\"args\":{wide}}}")).status;
+    assert!([400, 422].contains(&status), "{status}");
+    assert!(began.elapsed() < ms(2000), "{:?}", began.elapsed());
 }

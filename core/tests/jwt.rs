@@ -284,6 +284,24 @@ fn claims_become_headers_that_no_client_can_send() {
 }
 
 #[test]
+fn no_client_can_say_them_behind_its_body() {
+    let (origin, signer) = (Origin::saying("x"), Signer::es256("a"));
+    let gateway = gateway(&origin, &signer, "headers = { x-user = \"sub\" }", "");
+    let token = signer.sign(&claims());
+    for (path, more) in [("/open", ""), ("/", &*format!("Authorization: Bearer {token}\r\n"))] {
+        let mut client = gateway.client();
+        client.send(format!(
+            "POST {path} HTTP/1.1\r\nHost: a\r\n{more}Trailer: X-User\r\nTransfer-Encoding: chunked\r\n\r\n\
+             3\r\nabc\r\n0\r\nX-User: root\r\nX-Sum: 42\r\nx_user: root\r\nX-USER: root\r\n\r\n"
+        ));
+        client.response_to("POST").expect(200);
+        let seen = origin.last();
+        assert_eq!((&*seen.text(), &*seen.trailers), ("abc", &[("X-Sum".to_owned(), "42".to_owned())][..]), "{path}");
+        client.get("/open").expect(200);
+    }
+}
+
+#[test]
 fn an_issuers_keys_verify_its_own_tokens_alone() {
     let (origin, one, two) = (Origin::saying("x"), Signer::es256("same"), Signer::es256("same"));
     let issuer = |name: &str, signer: &Signer| {

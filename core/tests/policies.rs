@@ -121,10 +121,11 @@ fn explain_says_where_each_filter_and_setting_comes_from() {
     let said = explain("http://a.example.test/own");
     let filters: Vec<&str> = said.lines().filter(|line| line.trim_start().starts_with("filter")).collect();
     let from: Vec<&str> = filters.iter().filter_map(|line| line.rsplit_once("  (")).map(|(_, from)| from).collect();
-    let listener = "policy listener of listener main)";
-    let host = "policy host of host *.example.test)";
-    let route = "policy route of route)";
-    assert_eq!(from, [listener, listener, host, host, route, route, "route)"], "{said}");
+    let from: Vec<&str> = from.iter().filter_map(|from| from.rsplit_once(", ")).map(|(whose, _)| whose).collect();
+    let listener = "policy listener of listener main";
+    let host = "policy host of host *.example.test";
+    let route = "policy route of route";
+    assert_eq!(from, [listener, listener, host, host, route, route, "route"], "{said}");
     assert!(said.contains("setting  body_bytes_max = 1MiB  (policy host of host *.example.test)"), "{said}");
     let said = explain("http://a.test/grouped");
     assert!(said.contains("setting  body_bytes_max = 10MiB  (listener main)"), "{said}");

@@ -25,7 +25,10 @@ fn main() -> std::io::Result<()> {
         });
         write(target, inputs)?;
     }
-    write("path", cases::paths().into_iter().map(|(raw, _)| raw))
+    write("path", cases::paths().into_iter().map(|(raw, _)| raw))?;
+    write("token", cases::read("tokens.txt").into_iter().map(|case| case.input))?;
+    write("credentials", cases::read("credentials.txt").into_iter().map(|case| case.input))?;
+    write("expression", cases::lines("expressions.txt").into_iter().map(String::into_bytes))
 }
 
 fn write(target: &str, inputs: impl Iterator<Item = Vec<u8>>) -> std::io::Result<()> {

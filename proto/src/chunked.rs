@@ -234,6 +234,25 @@ impl Trailers {
         self.fields.is_empty()
     }
 
+    /// Forgets the fields of whose names `drops` is true.
+    pub fn drop_fields(&mut self, drops: impl Fn(&[u8]) -> bool) {
+        if !self.fields.iter().any(|field| drops(field.name.of(&self.bytes))) {
+            return;
+        }
+        let (bytes, fields) = (std::mem::take(&mut self.bytes), std::mem::take(&mut self.fields));
+        let end = std::mem::replace(&mut self.line, 0);
+        let starts = fields.iter().map(|field| usize::from(field.name.start));
+        let ends = starts.clone().skip(1).chain([end]);
+        for (field, (start, end)) in fields.iter().zip(starts.zip(ends)) {
+            if !drops(field.name.of(&bytes)) {
+                self.bytes.extend_from_slice(&bytes[start..end]);
+                // It was read before: it is a line that passes.
+                let kept = self.end_line();
+                debug_assert!(kept.is_ok());
+            }
+        }
+    }
+
     /// Reads up to and including the next line end; returns the bytes used.
     fn take(&mut self, buf: &[u8]) -> Result<usize, ChunkedError> {
         let used = memchr::memchr(b'\n', buf).map_or(buf.len(), |at| at + 1);

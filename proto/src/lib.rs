@@ -1,14 +1,17 @@
-//! HTTP/1 as bytes: heads parsed in place, bodies framed, paths normalised, the pieces of messages written; and the replies
-//! of Redis (`resp`). Strict, without I/O, clock or unsafe code. What a gateway does with a message is not here.
+//! HTTP/1 as bytes: heads parsed in place, bodies framed, paths normalised, the pieces of messages written; credentials taken
+//! apart (`credentials`), JSON of strangers read (`json`), and the replies of Redis (`resp`). Strict, without I/O, clock or
+//! unsafe code. What a gateway does with a message is not here.
 #![forbid(unsafe_code)]
 
 mod authority;
 mod chunked;
 mod cookie;
+pub mod credentials;
 mod encode;
 mod field;
 mod forwarded;
 mod framing;
+pub mod json;
 mod known;
 mod method;
 mod path;

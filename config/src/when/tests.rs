@@ -1,7 +1,5 @@
 //! What a `when` may say, and what it is told when it says something else.
 
-use proptest::prelude::*;
-
 use super::*;
 
 /// As it is understood, in its own language.
@@ -135,50 +133,4 @@ fn size_and_depth_are_bounded() {
     let listed = |count: usize| format!("header.a in [{}]", vec!["\"x\""; count].join(","));
     assert!(When::parse(&listed(LISTED_MAX)).is_ok());
     assert!(refused(&listed(LISTED_MAX + 1)).contains("more than 256 values"));
-}
-
-fn when_like() -> impl Strategy<Value = String> {
-    let pieces = [
-        "header.a ",
-        "query.b ",
-        "cookie[\"c\"] ",
-        "method ",
-        "path ",
-        "client_ip ",
-        "and ",
-        "or ",
-        "not ",
-        "(",
-        ") ",
-        "== ",
-        "!= ",
-        "in ",
-        "matches ",
-        "contains ",
-        "\"x\" ",
-        "'/y' ",
-        "\"10.0.0.0/8\" ",
-        "[",
-        "] ",
-        ", ",
-        "é",
-        "\"",
-        "=",
-        ".",
-    ];
-    prop::collection::vec(prop::sample::select(pieces.to_vec()), 0..20).prop_map(|pieces| pieces.concat())
-}
-
-proptest! {
-    /// And what is shown of it is read as the same.
-    #[test]
-    fn any_text_is_read_or_refused(text in prop_oneof![3 => when_like(), 1 => ".{0,60}"]) {
-        let Ok(When(parts)) = When::parse(&text) else { return Ok(()) };
-        for part in parts {
-            let again: Condition = part.to_string().parse().map_err(|fault| {
-                TestCaseError::fail(format!("{part}: {fault}"))
-            })?;
-            prop_assert_eq!(again, part);
-        }
-    }
 }

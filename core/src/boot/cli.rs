@@ -9,6 +9,7 @@ use ringway_config::Errors;
 
 use super::cores::{self, Machine};
 use super::explain::{self, Asked};
+use super::explain_access::TokenText;
 use super::routes;
 use crate::control::document::{Document, DryRun};
 use crate::control::{say, socket};
@@ -66,6 +67,9 @@ enum Command {
         /// Who asks, as trusted proxies would tell it.
         #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
         client: IpAddr,
+        /// A file with a token (JWT), `-` for the standard input: say what each filter decides of it.
+        #[arg(long, value_name = "FILE")]
+        token_file: Option<PathBuf>,
     },
     /// Print a commented starter file.
     Init,
@@ -134,9 +138,17 @@ pub fn main() -> ExitCode {
         Command::Run { config } => super::run(config.as_deref()),
         Command::Check { file } => check(&file),
         Command::Routes { file } => routes::list(&file),
-        Command::Explain { method, url, config, headers, listener, client } => {
-            let asked = Asked { method, url, headers, listener, client };
-            explain::explain(config.as_deref(), &asked)
+        Command::Explain { method, url, config, headers, listener, client, token_file } => {
+            match token_file.map(|file| TokenText::read(&file)).transpose() {
+                Ok(token) => {
+                    let asked = Asked { method, url, headers, listener, client, token };
+                    explain::explain(config.as_deref(), &asked)
+                }
+                Err(why) => {
+                    say(&why);
+                    ExitCode::from(FAILED)
+                }
+            }
         }
         Command::Init => print(ringway_config::INIT),
         Command::Version => version(),

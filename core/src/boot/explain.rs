@@ -6,14 +6,16 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
-use ringway_config::snapshot::{Action, Policy, Route, Settings, Snapshot};
+use ringway_config::snapshot::{Action, FilterConfig, Policy, Route, Settings, Snapshot};
 use ringway_config::units::{duration_text, size_text};
 use ringway_config::{Errors, Fault, Level, outer_policies};
 use ringway_proto::NormalPath;
 
 use super::cli::print_problems;
+use super::explain_access::{self, TokenText};
 use super::explain_cluster;
 use crate::control::document::{Document, NoNames};
+use crate::filter::Trial;
 use crate::plan::{Node, Plan};
 use crate::route::{Captures, FieldSource, Missed, Query, RouteId};
 
@@ -27,6 +29,8 @@ pub struct Asked {
     pub listener: Option<String>,
     /// The client's address, as trusted proxies have told it.
     pub client: IpAddr,
+    /// Stands wherever a filter looks for a token.
+    pub token: Option<TokenText>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -146,16 +150,26 @@ fn answer(document: &Document, plan: &Plan, asked: &Asked) -> Result<(String, bo
         snapshot.listeners[listener].name,
         asked.client
     );
+    let entry = plan.outer.as_ref().and_then(|outer| outer.host_entry(query.host));
     match &found {
-        Ok(id) => {
-            let entry = plan.outer.as_ref().and_then(|outer| outer.host_entry(query.host));
-            describe(&mut out, &Taken { snapshot, plan, id: *id, listener, entry });
-        }
+        Ok(id) => describe(&mut out, &Taken { document, plan, id: *id, listener, entry }),
         Err(missed) => out.push_str(&say_missed(missed)),
     }
     out.push_str("\nroutes in the order of preference:\n");
     for verdict in plan.table.explain(&query) {
         let _ = writeln!(out, "  {verdict}");
+    }
+    match (&asked.token, &found) {
+        (Some(token), Ok(id)) => {
+            let taken = Taken { document, plan, id: *id, listener, entry };
+            let request = (asked.method.as_bytes(), &path, *id);
+            explain_access::read_keys(&mut out, plan);
+            let trial = Trial::new(token.bytes(), request, asked.client, explain_access::unix_s());
+            let in_force = plan.in_force(&plan.routes[*id as usize], query.listener, || query.host);
+            explain_access::describe(&mut out, document, &taken.row(), in_force.filters(), trial);
+        }
+        (Some(_), Err(_)) => out.push_str("\naccess: no route takes the request\n"),
+        (None, _) => {}
     }
     Ok((out, found.is_ok()))
 }
@@ -183,7 +197,7 @@ fn say_missed(missed: &Missed) -> String {
 
 /// A request that has a route.
 struct Taken<'a> {
-    snapshot: &'a Snapshot,
+    document: &'a Document,
     plan: &'a Plan,
     id: RouteId,
     listener: usize,
@@ -191,12 +205,82 @@ struct Taken<'a> {
     entry: Option<usize>,
 }
 
-impl Taken<'_> {
-    /// The policies it passes, outermost first, each with where it was named.
-    fn policies(&self) -> Vec<(&Policy, String)> {
-        let Taken { snapshot, listener, entry, .. } = self;
+/// One filter of the row that a request passes.
+pub struct Row<'a> {
+    /// `None`: what an API's version says.
+    config: Option<&'a FilterConfig>,
+    /// `route`, `policy NAME of group NAME`, ...
+    whose: String,
+}
+
+impl Row<'_> {
+    pub fn name(&self) -> &str {
+        self.config.map_or("version_notice", |config| &config.name)
+    }
+
+    /// File and line, if it stands in the file itself.
+    pub fn place(&self, document: &Document) -> String {
+        self.config.map_or(self.whose.clone(), |config| place_text(document, &config.place))
+    }
+}
+
+/// File and line of a dotted place.
+pub fn place_text(document: &Document, place: &str) -> String {
+    let found = Fault::new("").at(place).locate(&document.source);
+    match found.line {
+        0 => found.file,
+        line => format!("{}:{line}", found.file),
+    }
+}
+
+/// A filter's table without secrets that are written out.
+fn shown_table(table: &toml::Value) -> toml::Value {
+    use toml::Value;
+    match table {
+        Value::String(text) if text.starts_with("text:") => Value::String("text:(not shown)".to_owned()),
+        Value::Array(list) => Value::Array(list.iter().map(shown_table).collect()),
+        Value::Table(table) => {
+            Value::Table(table.iter().map(|(key, value)| (key.clone(), shown_table(value))).collect())
+        }
+        plain => plain.clone(),
+    }
+}
+
+impl<'a> Taken<'a> {
+    /// The filters in the order in which they run, as [`Plan::in_force`] has them.
+    fn row(&self) -> Vec<Row<'a>> {
+        let snapshot = &self.document.snapshot;
         let route = &snapshot.routes[self.id as usize];
-        let listener = &snapshot.listeners[*listener];
+        let mut row = Vec::new();
+        let mut inside = false;
+        let version = |row: &mut Vec<Row<'a>>| {
+            if let Some((api, version)) = route.api.map(|of| self.plan.apis.names(of))
+                && self.plan.apis.has_notice(route.api)
+            {
+                row.push(Row { config: None, whose: format!("version {version} of api {api}") });
+            }
+        };
+        for (level, policy, whose) in self.policies() {
+            if level >= Level::Group && !std::mem::replace(&mut inside, true) {
+                version(&mut row);
+            }
+            let required = if policy.required { "required " } else { "" };
+            let whose = format!("{required}{whose}");
+            row.extend(policy.filters.iter().map(|config| Row { config: Some(config), whose: whose.clone() }));
+        }
+        if !inside {
+            version(&mut row);
+        }
+        row.extend(route.filters.iter().map(|config| Row { config: Some(config), whose: "route".to_owned() }));
+        row
+    }
+
+    /// The policies it passes, outermost first, each with where it was named.
+    fn policies(&self) -> Vec<(Level, &'a Policy, String)> {
+        let Taken { document, listener, entry, .. } = *self;
+        let snapshot = &document.snapshot;
+        let route = &snapshot.routes[self.id as usize];
+        let listener = &snapshot.listeners[listener];
         let of_host = entry.map_or(&[][..], |entry| &snapshot.hosts[entry].policies);
         let mut all = outer_policies(&listener.policies, of_host, &snapshot.left_out(route));
         all.extend(snapshot.inner_policies(route));
@@ -210,30 +294,34 @@ impl Taken<'_> {
                 Level::Group => format!("group {}", route.group.map_or("", |at| &snapshot.groups[at].name)),
                 Level::Route => "route".to_owned(),
             };
-            (policy, format!("policy {} of {whose}", policy.name))
+            (level, policy, format!("policy {} of {whose}", policy.name))
         };
         all.into_iter().map(say).collect()
     }
 }
 
 fn describe(out: &mut String, taken: &Taken<'_>) {
-    let Taken { snapshot, plan, id, .. } = taken;
+    let Taken { document, plan, id, .. } = taken;
+    let snapshot = &document.snapshot;
     let route = &snapshot.routes[*id as usize];
     let _ = writeln!(out, "takes route {:?} ({})", route.name, plan.table.label(*id));
     if let Some(of) = route.api {
         let api = &snapshot.apis[of.api];
         let _ = writeln!(out, "  api      {}, version {}", api.name, api.versions[of.version].name);
     }
-    let policies = taken.policies();
-    for (policy, whose) in &policies {
-        for filter in &policy.filters {
-            let _ = writeln!(out, "  filter   {} = {}  ({whose})", filter.name, filter.table);
-        }
+    let row = taken.row();
+    for (at, row @ Row { config, whose }) in row.iter().enumerate() {
+        let _ = match config {
+            Some(config) => {
+                let table = shown_table(&config.table);
+                let place = row.place(document);
+                writeln!(out, "  filter   {}. {} = {table}  ({whose}, {place})", at + 1, config.name)
+            }
+            None => writeln!(out, "  filter   {}. {}  ({whose})", at + 1, row.name()),
+        };
     }
-    for filter in &route.filters {
-        let _ = writeln!(out, "  filter   {} = {}  (route)", filter.name, filter.table);
-    }
-    limits(out, taken, &policies);
+    limits(out, plan, &row);
+    let policies = taken.policies().into_iter().map(|(_, policy, whose)| (policy, whose)).collect::<Vec<_>>();
     match &route.action {
         Action::Cluster(index) => {
             explain_cluster::describe(out, &snapshot.clusters[*index]);
@@ -271,11 +359,9 @@ fn describe(out: &mut String, taken: &Taken<'_>) {
 }
 
 /// What each limit that it passes is called in metrics, and what it counts by.
-fn limits(out: &mut String, taken: &Taken<'_>, policies: &[(&Policy, String)]) {
-    let of_policies = policies.iter().flat_map(|(policy, _)| &policy.filters);
-    let filters = of_policies.chain(&taken.snapshot.routes[taken.id as usize].filters);
-    for place in filters.map(|filter| filter.place.as_str()) {
-        for (name, key) in taken.plan.gathered.numbers.limits_at(place) {
+fn limits(out: &mut String, plan: &Plan, row: &[Row<'_>]) {
+    for place in row.iter().filter_map(|row| row.config).map(|filter| filter.place.as_str()) {
+        for (name, key) in plan.gathered.numbers.limits_at(place) {
             let _ = writeln!(out, "  limit    {name}, by {key}");
         }
     }
@@ -283,7 +369,8 @@ fn limits(out: &mut String, taken: &Taken<'_>, policies: &[(&Policy, String)]) {
 
 /// Each setting in force, and who says so: the innermost that says anything.
 fn settings(out: &mut String, taken: &Taken<'_>, policies: &[(&Policy, String)]) {
-    let (snapshot, route) = (taken.snapshot, &taken.snapshot.routes[taken.id as usize]);
+    let snapshot = &taken.document.snapshot;
+    let route = &snapshot.routes[taken.id as usize];
     let listener = &snapshot.listeners[taken.listener];
     let cluster = match &route.action {
         Action::Cluster(index) => Some(&snapshot.clusters[*index]),
@@ -323,7 +410,8 @@ mod tests {
         let document = Document::read(None).unwrap();
         let plan = document.plan(0, &NoNames, Node::new(1), None).unwrap();
         let headers = headers.iter().map(|header| parse_header(header).unwrap()).collect();
-        let asked = Asked { method: method.into(), url: parse_url(url).unwrap(), headers, listener: None, client };
+        let asked =
+            Asked { method: method.into(), url: parse_url(url).unwrap(), headers, listener: None, client, token: None };
         answer(&document, &plan, &asked).unwrap()
     }
 

@@ -5,6 +5,7 @@ mod cli;
 mod cores;
 mod demo;
 mod explain;
+mod explain_access;
 mod explain_cluster;
 mod limits;
 mod routes;

@@ -142,21 +142,36 @@ pub fn facts(plan: &Plan) -> Vec<IssuerFacts> {
 /// Why it cannot be had, or is no set.
 pub async fn read(issuer: &IssuerPlan) -> Result<Option<Duration>, String> {
     let source = &issuer.config.source;
-    let Fetched { bytes, fresh } = match (&source.url, &source.file) {
-        (Some(url), _) => {
+    let Fetched { bytes, fresh } = match &source.url {
+        Some(url) => {
             let client = fetch::client(source.ca_file.as_deref(), source.timeout)?;
             fetch::get(&client, &url.text).await.map_err(|why| format!("{}: {why}", url.text))?
         }
-        (None, Some(path)) => Fetched { bytes: read_file(path)?, fresh: None },
-        (None, None) => return Ok(None),
+        None => return read_kept(issuer).map(|()| None),
     };
-    let set = KeySet::from_jwks(&bytes, &issuer.config.algorithms)?;
+    publish(issuer, &bytes)?;
+    Ok(fresh)
+}
+
+/// The same of a set that stands in a file; nothing of one that has an address, or of none.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_kept(issuer: &IssuerPlan) -> Result<(), String> {
+    match &issuer.config.source {
+        KeySource { url: None, file: Some(path), .. } => publish(issuer, &read_file(path)?),
+        _ => Ok(()),
+    }
+}
+
+fn publish(issuer: &IssuerPlan, bytes: &[u8]) -> Result<(), String> {
+    let set = KeySet::from_jwks(bytes, &issuer.config.algorithms)?;
     let node = &issuer.node;
     if !node.keys.with(|known| known.is_some_and(|known| known.digest == set.digest)) {
         node.keys.publish(set);
     }
     node.fetched_unix_s.set(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs());
-    Ok(fresh)
+    Ok(())
 }
 
 fn read_file(path: &std::path::Path) -> Result<Vec<u8>, String> {

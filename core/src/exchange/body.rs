@@ -12,6 +12,8 @@ pub struct BodyReader {
     framing: Framing,
     /// Body bytes given out so far.
     pub bytes: u64,
+    /// True of names of fields that may not come behind a body.
+    withheld: Option<Box<dyn Fn(&[u8]) -> bool>>,
 }
 
 enum Framing {
@@ -43,7 +45,14 @@ impl BodyReader {
             Body::Chunked => Framing::Chunked(ChunkedDecoder::new()),
             Body::UntilClose => Framing::UntilClose,
         };
-        BodyReader { framing, bytes: 0 }
+        BodyReader { framing, bytes: 0, withheld: None }
+    }
+
+    /// Fields behind the body of whose names `withheld` is true are dropped.
+    #[must_use]
+    pub fn withholding(mut self, withheld: Box<dyn Fn(&[u8]) -> bool>) -> BodyReader {
+        self.withheld = Some(withheld);
+        self
     }
 
     /// Whatever comes, until the peer ends: for tunnels.
@@ -120,7 +129,11 @@ impl BodyReader {
                 chunk.advance(consumed);
                 from.unread(chunk);
                 if step == Step::End {
-                    self.framing = Framing::Trailed(std::mem::take(decoder.trailers()));
+                    let mut trailers = std::mem::take(decoder.trailers());
+                    if let Some(withheld) = &self.withheld {
+                        trailers.drop_fields(withheld);
+                    }
+                    self.framing = Framing::Trailed(trailers);
                 }
                 Ok(piece)
             }

@@ -16,7 +16,8 @@ use std::task::Poll;
 use ringway_config::Fault;
 use ringway_config::snapshot::FilterConfig;
 
-use super::{Building, Filter, RequestEdit, Verdict, Waiting, WantsBody, api_key, basic, hmac, introspect, jwt};
+use super::{Building, Filter, Outlook, RequestEdit, Trial, Verdict, Waiting, WantsBody};
+use super::{api_key, basic, hmac, introspect, jwt};
 use crate::exchange::{EditValue, HeaderEdit, Identity, Refusal};
 use crate::net::Sleep;
 use crate::observe::Flag;
@@ -33,6 +34,28 @@ pub(super) trait Authenticator: Send + Sync {
 
     /// Who brings none may pass.
     fn optional(&self) -> bool;
+
+    /// What would become of a request that nobody has sent, with its token. Unless it is a kind of token, there is none.
+    fn try_out<'p>(&'p self, _trial: &mut Trial<'p>) -> Tried {
+        Tried::Absent
+    }
+
+    /// For the operator: the file that it stands in.
+    fn name(&self) -> &'static str {
+        std::any::type_name::<Self>().rsplit("::").nth(1).unwrap_or_default()
+    }
+}
+
+/// What would become of a token ([`Trial`]).
+pub(super) enum Tried {
+    Known(Rc<Identity>),
+    /// If its signature is good, which cannot be known here.
+    Supposed(Rc<Identity>, String),
+    Absent,
+    Foreign(Box<Denied>),
+    Denied(Box<Denied>),
+    /// Somebody else is asked.
+    Unknown(String),
 }
 
 /// What became of a request's credentials.
@@ -160,6 +183,40 @@ impl Filter for Authenticate {
     fn authenticates(&self) -> bool {
         !self.optional
     }
+
+    fn try_out<'p>(&'p self, trial: &mut Trial<'p>) -> Option<Outlook> {
+        let mut foreign = None;
+        let mut absent = Vec::new();
+        for kind in &self.kinds {
+            match kind.try_out(trial) {
+                Tried::Known(identity) => {
+                    trial.identity = Some(identity);
+                    return Some(Outlook::Passes);
+                }
+                Tried::Supposed(identity, why) => {
+                    trial.identity = Some(identity);
+                    return Some(Outlook::Supposed { why, status: Flag::Unauthenticated.status() });
+                }
+                Tried::Absent => {
+                    trial.say(kind.name(), "needs a request with its credentials; a token is none");
+                    absent.push(kind.name());
+                }
+                Tried::Foreign(denied) => foreign = foreign.or(Some(denied)),
+                Tried::Denied(denied) => return Some(Outlook::Refused(denied.refusal)),
+                Tried::Unknown(why) => {
+                    trial.blind = true;
+                    return Some(Outlook::Unknown(why));
+                }
+            }
+        }
+        Some(match foreign {
+            Some(denied) => Outlook::Refused(denied.refusal),
+            None => {
+                trial.blind = true;
+                Outlook::Unknown(format!("{} needs a request with credentials", absent.join(" or ")))
+            }
+        })
+    }
 }
 
 /// Goes on as somebody. What another filter has found out before stays true: it ends when the first of both ends.
@@ -174,8 +231,13 @@ fn admit(request: &mut RequestEdit<'_, '_>, identity: Rc<Identity>) {
 
 /// Nobody can say now who it is: nobody passes.
 pub(super) fn unavailable<'p>(reason: impl Into<Cow<'static, str>>) -> Auth<'p> {
+    Auth::Denied(undecided(reason))
+}
+
+/// The refusal of [`unavailable`].
+pub(super) fn undecided(reason: impl Into<Cow<'static, str>>) -> Box<Denied> {
     let refusal = Refusal::new(Flag::AuthUnavailable, reason);
-    Auth::Denied(Denied::new(Refusal { retry_after_s: Some(1), ..refusal }, None))
+    Denied::new(Refusal { retry_after_s: Some(1), ..refusal }, None)
 }
 
 /// What the work came to; `None`: not within the time.

@@ -17,12 +17,11 @@ use std::time::Duration;
 use argon2::Argon2;
 use argon2::password_hash::{PasswordHash, PasswordVerifier};
 use aws_lc_rs::hmac;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use pbkdf2::Pbkdf2;
 use ringway_config::Fault;
 use ringway_config::snapshot::FilterConfig;
 use ringway_config::units::DurationText;
+use ringway_proto::credentials::BasicPair;
 use serde::Deserialize;
 
 use super::api_key::identity;
@@ -32,9 +31,6 @@ use super::{Building, RequestEdit, Then, Waiting};
 use crate::exchange::Refusal;
 use crate::identity::{Consumer, Consumers};
 use crate::observe::Flag;
-
-/// Name and password together: more is no password.
-const CREDENTIALS_BYTES_MAX: usize = 1024;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -120,18 +116,12 @@ impl Authenticator for Basic {
 
 impl Basic {
     fn examine<'p>(&'p self, request: &mut RequestEdit<'p, '_>, text: &[u8]) -> Auth<'p> {
-        let decoded = (text.len() <= CREDENTIALS_BYTES_MAX * 2).then(|| STANDARD.decode(text).ok()).flatten();
-        let Some(pair) = decoded.filter(|pair| pair.len() <= CREDENTIALS_BYTES_MAX) else {
-            return self.denied("the credentials are malformed");
-        };
-        let Some(colon) = pair.iter().position(|byte| *byte == b':') else {
-            return self.denied("the credentials are malformed");
-        };
-        let (name, password) = (str::from_utf8(&pair[..colon]).unwrap_or_default(), pair[colon + 1..].to_vec());
+        let Some(pair) = BasicPair::parse(text) else { return self.denied("the credentials are malformed") };
+        let (name, password) = (str::from_utf8(pair.name()).unwrap_or_default(), pair.password().to_vec());
         let consumer = self.consumers.named(name).filter(|consumer| consumer.password.is_some());
         let hash = consumer.and_then(|consumer| consumer.password.as_ref()).map_or(&self.nobodys_hash, |hash| &hash.0);
         // Which password was good for which hash; a new hash is another one.
-        let digest = keyed_digest(&[&pair[..], hash.as_bytes()]);
+        let digest = keyed_digest(&[&pair.bytes, hash.as_bytes()]);
         let now_ms = request.net.now_ms();
         if let Some(consumer) = consumer
             && request.state.passwords.borrow().get(&digest).is_some_and(|until_ms| now_ms < *until_ms)

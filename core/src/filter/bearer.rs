@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use super::RequestEdit;
 use super::auth::{Auth, Denied};
-use crate::exchange::{HeaderEdit, Identity, Refusal, claim, texts};
+use crate::exchange::{HeaderEdit, HeaderEdits, Identity, Refusal, claim, texts};
 use crate::identity::{Refused, Spared, Verified};
 use crate::observe::Flag;
 
@@ -57,6 +57,16 @@ pub(super) struct Bearer {
     ends_with_token: bool,
 }
 
+/// The fields that the issuer's configuration makes of claims.
+#[inline]
+pub(super) fn set_fields<'p>(headers: &mut HeaderEdits<'p>, issuer: &'p Issuer, identity: &Identity) {
+    for ((name, _), value) in std::iter::zip(&issuer.headers, &identity.fields) {
+        if let Some(value) = value {
+            headers.push(HeaderEdit::Set(name, value.clone().into()));
+        }
+    }
+}
+
 impl Bearer {
     pub(super) fn build(
         claims: Claims,
@@ -98,19 +108,9 @@ impl Bearer {
         audiences: &[String],
         verified: &Verified,
     ) -> Result<Rc<Identity>, Refused> {
-        verified.judge(issuer, audiences, (request.unix_s)())?;
+        self.judge_claims(issuer, audiences, verified, (request.unix_s)())?;
         let identity = &verified.identity;
-        for (path, wanted) in &self.claims {
-            let have = claim(&identity.claims, path).map(texts).unwrap_or_default();
-            if !have.iter().any(|value| wanted.contains(value)) {
-                return Err(Refused::ClaimValue);
-            }
-        }
-        for ((name, _), value) in std::iter::zip(&issuer.headers, &identity.fields) {
-            if let Some(value) = value {
-                request.headers.push(HeaderEdit::Set(name, value.clone().into()));
-            }
-        }
+        set_fields(&mut request.headers, issuer, identity);
         if self.ends_with_token
             && let Some(expires) = identity.expires_unix_s
         {
@@ -118,6 +118,31 @@ impl Bearer {
             *request.ends_unix_s = Some(request.ends_unix_s.map_or(end, |other| other.min(end)));
         }
         Ok(identity.clone())
+    }
+
+    /// The same for whoever brings it; nothing is set.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    #[inline]
+    pub(super) fn judge_claims(
+        &self,
+        issuer: &Issuer,
+        audiences: &[String],
+        verified: &Verified,
+        unix_s: u64,
+    ) -> Result<(), Refused> {
+        verified.judge(issuer, audiences, unix_s)?;
+        self.misfit(&verified.identity).map_or(Ok(()), |_| Err(Refused::ClaimValue))
+    }
+
+    /// The first claim without one of the values that it must have, and those.
+    #[inline]
+    pub(super) fn misfit(&self, identity: &Identity) -> Option<&(String, Vec<String>)> {
+        self.claims.iter().find(|(path, wanted)| {
+            let have = claim(&identity.claims, path).map(texts).unwrap_or_default();
+            !have.iter().any(|value| wanted.contains(value))
+        })
     }
 
     pub(super) fn note_failure(&self, request: &RequestEdit<'_, '_>) {

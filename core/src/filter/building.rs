@@ -44,7 +44,7 @@ enum LimitNumber {
 #[derive(Default)]
 pub struct Gathered {
     pub numbers: Numbers,
-    pub withheld: Withheld,
+    pub withheld: Arc<Withheld>,
     /// Header fields and query parameters that carry credentials: not for the log.
     pub secret_headers: Vec<String>,
     pub secret_queries: Vec<String>,
@@ -182,7 +182,7 @@ impl<'a> Building<'a> {
     pub fn finish(self) -> Gathered {
         Gathered {
             numbers: self.numbers,
-            withheld: Withheld::new(self.withheld),
+            withheld: Arc::new(Withheld::new(self.withheld)),
             secret_headers: self.secret_headers.into_iter().collect(),
             secret_queries: self.secret_queries.into_iter().collect(),
             issuers: self.issuers,

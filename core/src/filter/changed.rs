@@ -1,5 +1,7 @@
 //! What no longer holds of an answer once its body is another one.
 
+use ringway_proto::named;
+
 use super::AnswerEdit;
 use crate::exchange::HeaderEdit;
 
@@ -10,6 +12,16 @@ pub(super) fn forget_validators(answer: &mut AnswerEdit<'_, '_>) {
             answer.push(HeaderEdit::Remove(name));
         }
     }
+}
+
+/// True if the client or the origin says `no-transform` (RFC 9110 7.7, RFC 9111 5.2.1.6).
+pub(super) fn is_forbidden(answer: &AnswerEdit<'_, '_>) -> bool {
+    let no_transform = |value: &[u8]| {
+        value.split(|byte| *byte == b',').any(|part| part.trim_ascii().eq_ignore_ascii_case(b"no-transform"))
+    };
+    let mut asked = named(&answer.of.request.fields, answer.of.request_bytes, "cache-control");
+    answer.any("cache-control", no_transform)
+        || asked.any(|field| no_transform(field.value.of(answer.of.request_bytes)))
 }
 
 /// Makes a strong `ETag` weak: the bytes changed, what they mean did not (RFC 9110 8.8.1).

@@ -145,6 +145,9 @@ impl Filter for Compress {
         if answer.of.status == 304 {
             // RFC 9110 15.4.5: it says what the 200 would.
             answer.push(HeaderEdit::Add("vary", "Accept-Encoding".into()));
+            if is_of_encoded(answer) {
+                changed::weaken_etag(answer);
+            }
         }
         if !self.could_encode(answer) {
             return;
@@ -162,21 +165,25 @@ impl Filter for Compress {
     }
 }
 
+/// True of a 304 to a client that has the encoded answer: it knows its `ETag` as the weak one that was made of the
+/// origin's, and could not bring the strong one together with what it has (RFC 9111 4.3.4).
+fn is_of_encoded(answer: &AnswerEdit<'_, '_>) -> bool {
+    let Some(tag) = answer.field("etag").filter(|tag| !tag.starts_with(b"W/")) else { return false };
+    let weak = [b"W/", &*tag].concat();
+    let mut known = named(&answer.of.request.fields, answer.of.request_bytes, "if-none-match");
+    known.any(|field| memchr::memmem::find(field.value.of(answer.of.request_bytes), &weak).is_some())
+}
+
 impl Compress {
     /// For some client.
     fn could_encode(&self, answer: &AnswerEdit<'_, '_>) -> bool {
-        let no_transform = |value: &[u8]| {
-            value.split(|byte| *byte == b',').any(|part| part.trim_ascii().eq_ignore_ascii_case(b"no-transform"))
-        };
-        let mut asked = named(&answer.of.request.fields, answer.of.request_bytes, "cache-control");
         let (has_body, is_whole) = (answer.has_body(), answer.of.status != 206 && !answer.has("content-range"));
         has_body
             && is_whole
             && (!answer.is_own() || answer.of.body_bytes.is_some_and(|bytes| bytes <= OWN_BYTES_MAX))
             && answer.any("content-type", |value| self.takes(value))
             && !answer.any("content-encoding", |value| !value.eq_ignore_ascii_case(b"identity"))
-            && !answer.any("cache-control", no_transform)
-            && !asked.any(|field| no_transform(field.value.of(answer.of.request_bytes)))
+            && !changed::is_forbidden(answer)
     }
 
     fn takes(&self, content_type: &[u8]) -> bool {

@@ -11,7 +11,8 @@
 //!
 //! **Bombs:** a body may become `bytes_max` large (unset 1 MiB), and beyond 64 KiB at most `ratio_max` times (unset 100)
 //! what came. One that becomes more gets 413, without having been held in memory; an answer that does breaks off.
-//! A request's body is read whole before it goes on, of at most `bytes_max`; an answer's passes piece by piece.
+//! A request's body is read whole before it goes on, of at most `bytes_max`; an answer's passes piece by piece. Answers of
+//! which the client or the origin says `no-transform` are left alone.
 
 use std::future::poll_fn;
 use std::task::Poll;
@@ -106,8 +107,11 @@ impl Filter for Decompress {
         if !self.requests {
             return Verdict::Pass;
         }
-        let lines = named(&request.request.fields, request.bytes, "content-encoding");
-        let codings = match self.codings(lines.map(|field| field.value.of(request.bytes))) {
+        // As filters further outside have left it: what one of them has decoded is not encoded any more.
+        let edited = request.headers.replacement("content-encoding").map(str::as_bytes);
+        let is_edited = edited.is_some() || request.headers.drops(b"content-encoding");
+        let lines = named(&request.request.fields, request.bytes, "content-encoding").filter(|_| !is_edited);
+        let codings = match self.codings(lines.map(|field| field.value.of(request.bytes)).chain(edited)) {
             Ok(codings) if codings.is_empty() => return Verdict::Pass,
             Ok(codings) => codings,
             Err(reason) => {
@@ -132,11 +136,18 @@ impl Filter for Decompress {
     }
 
     fn on_answer<'p>(&'p self, answer: &mut AnswerEdit<'p, '_>) {
-        if !self.answers || !answer.has_body() || answer.of.status == 206 {
+        if !self.answers || !answer.has_body() || answer.of.status == 206 || changed::is_forbidden(answer) {
             return;
         }
-        let Some(said) = answer.field("content-encoding") else { return };
-        let Ok(codings) = self.codings(std::iter::once(&*said)) else { return };
+        let mut said = Vec::new();
+        answer.any("content-encoding", |value| {
+            said.push(value.to_vec());
+            false
+        });
+        let Ok(codings) = self.codings(said.iter().map(Vec::as_slice)) else { return };
+        if codings.is_empty() {
+            return;
+        }
         answer.push(HeaderEdit::Add("vary", "Accept-Encoding".into()));
         let lines = named(&answer.of.request.fields, answer.of.request_bytes, "accept-encoding");
         let accept = Accept::new(lines.map(|field| field.value.of(answer.of.request_bytes)));

@@ -26,12 +26,12 @@ use ringway_config::Fault;
 use ringway_config::http::HeaderName;
 use ringway_config::snapshot::{ControlUrl, FilterConfig};
 use ringway_config::units::{DurationText, SizeText};
+use ringway_proto::credentials::decoded;
 use ringway_proto::{Body, named};
 use serde::Deserialize;
 
-use super::credentials::decoded;
 use super::server::{Said, Server};
-use super::{Building, Filter, RequestEdit, Then, Verdict, Waiting, WantsBody};
+use super::{Building, Filter, Outlook, RequestEdit, Then, Trial, Verdict, Waiting, WantsBody};
 use crate::exchange::{HeaderEdit, Refusal, RefusalBody};
 use crate::fetch::{Answer, Question};
 use crate::observe::Flag;
@@ -185,6 +185,11 @@ impl Filter for ExtAuthz {
 
     fn authenticates(&self) -> bool {
         !self.fail_open
+    }
+
+    fn try_out<'p>(&'p self, trial: &mut Trial<'p>) -> Option<Outlook> {
+        trial.say("server", "decides about each request; it is not asked here");
+        Some(Outlook::Unknown("its server decides about each request".to_owned()))
     }
 }
 

@@ -19,7 +19,7 @@ use ringway_config::Fault;
 use ringway_config::snapshot::{Cidr, FilterConfig};
 use serde::Deserialize;
 
-use super::{Filter, RequestEdit, Verdict, file};
+use super::{Filter, Outlook, RequestEdit, Trial, Verdict, file};
 use crate::exchange::Refusal;
 use crate::observe::Flag;
 
@@ -73,13 +73,26 @@ impl IpAccess {
 
 impl Filter for IpAccess {
     fn on_request<'p>(&'p self, request: &mut RequestEdit<'p, '_>) -> Verdict<'p> {
-        let client = request.fields.client_ip();
+        match self.refusal(request.fields.client_ip()) {
+            None => Verdict::Pass,
+            Some(refusal) => Verdict::Reply(Box::new(refusal)),
+        }
+    }
+
+    fn try_out<'p>(&'p self, trial: &mut Trial<'p>) -> Option<Outlook> {
+        trial.say("address", trial.client.to_string());
+        Some(self.refusal(trial.client).map_or(Outlook::Passes, Outlook::Refused))
+    }
+}
+
+impl IpAccess {
+    fn refusal(&self, client: IpAddr) -> Option<Refusal> {
         let reason = match &self.allow {
             _ if self.deny.contains(client) => "the client's address is denied",
             Some(allow) if !allow.contains(client) => "the client's address is not allowed",
-            _ => return Verdict::Pass,
+            _ => return None,
         };
-        Verdict::Reply(Box::new(Refusal::new(Flag::Forbidden, reason)))
+        Some(Refusal::new(Flag::Forbidden, reason))
     }
 }
 

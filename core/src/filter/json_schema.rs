@@ -12,7 +12,9 @@
 //! Bodies of other `types` than JSON's, and encoded ones, get 415: put `decompress` before it.
 //!
 //! A schema refers to nothing outside of itself: other schemas belong into its `$defs`. Its regular expressions run in
-//! linear time, so that they know no look-around and no references back. `formats = true` holds values to `format`, too.
+//! linear time, so that they know no look-around and no references back. Alternatives that all refer back to the schema
+//! (`oneOf`, `anyOf`) would be tried again at each level of a body, and double the work with each: such a schema is taken
+//! with a small `depth_max` alone. `formats = true` holds values to `format`, too.
 
 use jsonschema::{PatternOptions, ValidationError, Validator};
 use ringway_config::Fault;
@@ -24,6 +26,7 @@ use serde_json::Value;
 
 use super::json::{self, DEPTH_MAX_MAX, NotTaken};
 use super::media::MediaPattern;
+use super::schema_cost::{LOOKS_MAX, too_dear_from};
 use super::{Filter, RequestEdit, Then, Verdict, WantsBody, file};
 use crate::exchange::Refusal;
 use crate::observe::Flag;
@@ -94,6 +97,13 @@ impl JsonSchema {
         if !(1..=DEPTH_MAX_MAX).contains(&depth_max) {
             let fault = wrong("depth_max", format!("{depth_max} is no depth that can be parsed"));
             return Err(fault.cure(format!("use 1 to {DEPTH_MAX_MAX}")));
+        }
+        if let Some(level) = too_dear_from(&schema, depth_max) {
+            let why = format!("may look at one value more than {LOOKS_MAX} times, at level {level} of a body");
+            return Err(wrong(key, why).cure(match level {
+                0 | 1 => "make it smaller: a short body could hold a core".to_owned(),
+                _ => format!("set depth_max to {} or less, or tell alternatives apart by if and then", level - 1),
+            }));
         }
         let status = table.status.unwrap_or(422);
         if !(400..=499).contains(&status) {

@@ -25,11 +25,13 @@ use ringway_config::http::HeaderName;
 use ringway_config::snapshot::FilterConfig;
 use serde::Deserialize;
 
-use super::auth::{Auth, Authenticator, in_time, unavailable};
-use super::bearer::{Bearer, Claims, Failures, realm, yes};
+use super::auth::{Auth, Authenticator, Tried, in_time, unavailable, undecided};
+use super::bearer::{Bearer, Claims, Failures, realm, set_fields, yes};
 use super::credentials::{Found, Places, Sources};
-use super::{Building, RequestEdit, Then, Waiting};
-use crate::identity::{IssuerPlan, Recalled, Refused, Signed, Token, Verified};
+use super::trial::shown;
+use super::{Building, RequestEdit, Then, Trial, Waiting};
+use crate::exchange::Identity;
+use crate::identity::{IssuerPlan, Recalled, Refused, Signed, Token, Verified, unfit_claim};
 use crate::net::Net;
 
 /// Issuers of one filter.
@@ -40,6 +42,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 const WAITING_MAX: u32 = 1024;
 /// For a signature that is verified on another thread.
 const VERIFY_TIME_MAX: Duration = Duration::from_secs(60);
+const NO_KEYS: &str = "the issuer has no keys to verify tokens with";
 /// How long a token is known to be bad.
 const BAD_TIME: Duration = Duration::from_secs(60);
 
@@ -125,9 +128,84 @@ impl Authenticator for Jwt {
     fn optional(&self) -> bool {
         self.optional
     }
+
+    fn try_out<'p>(&'p self, trial: &mut Trial<'p>) -> Tried {
+        let denied = |refused: Refused| self.bearer.denial(refused.text());
+        let token = match Token::parse(trial.token) {
+            Ok(token) => token,
+            Err(refused) => return Tried::Foreign(denied(refused)),
+        };
+        let Some(taken) = self.issuer_of(&token) else { return Tried::Foreign(denied(Refused::Issuer)) };
+        let (issuer, config) = (&*taken.plan, &taken.plan.config);
+        trial.say("issuer", &*config.name);
+        let fetched = config.source.url.as_ref();
+        if issuer.unbuilt.is_some() || (fetched.is_none() && !issuer.has_keys()) {
+            return Tried::Denied(undecided(NO_KEYS));
+        }
+        let key = token.signed.kid.as_ref().map(|kid| format!(", key \"{}\"", shown(kid))).unwrap_or_default();
+        let unknown = match (issuer.verify(&token.signed), fetched) {
+            (Ok(()), _) => {
+                trial.say("signature", format!("good: {}{key}", token.signed.algorithm.name()));
+                None
+            }
+            (Err(Refused::UnknownKey | Refused::Signature), Some(url)) => {
+                trial.say("signature", format!("not known here: the gateway fetches the keys from {}", url.text));
+                Some("whether the signature is good; the keys are fetched".to_owned())
+            }
+            (Err(refused), _) => return Tried::Denied(denied(refused)),
+        };
+        let unfit = unfit_claim(&token.claims, config);
+        let verified = Verified::new("jwt", token.claims, config);
+        if let Err(refused) = self.bearer.judge_claims(config, &taken.audiences, &verified, trial.unix_s) {
+            trial.say("claims", self.say_claims(taken, &verified, unfit, (refused, trial.unix_s)));
+            return Tried::Denied(denied(refused));
+        }
+        say_identity(trial, &verified, unknown.is_some());
+        set_fields(&mut trial.headers, config, &verified.identity);
+        match unknown {
+            None => Tried::Known(verified.identity),
+            Some(why) => Tried::Supposed(verified.identity, why),
+        }
+    }
+}
+
+/// What claims that fit say of the sender, on a [`Trial`].
+fn say_identity(trial: &mut Trial<'_>, verified: &Verified, is_supposed: bool) {
+    let supposed = if is_supposed { "; unverified" } else { "" };
+    let end = verified.dates().1.map(|end| format!(", until {} s from now", end.saturating_sub(trial.unix_s as i64)));
+    trial.say("claims", format!("fit{}{supposed}", end.unwrap_or_default()));
+    let Identity { subject, consumer, roles, .. } = &*verified.identity;
+    let consumer = consumer.as_ref().map(|name| format!(", consumer {}", shown(name))).unwrap_or_default();
+    trial.say("sender", format!("\"{}\"{consumer}{supposed}", shown(subject)));
+    if !roles.is_empty() {
+        trial.say("roles", roles.iter().map(|role| shown(role)).collect::<Vec<_>>().join(", "));
+    }
 }
 
 impl Jwt {
+    /// What is wrong with the claims, by name.
+    fn say_claims(
+        &self,
+        taken: &Taken,
+        verified: &Verified,
+        unfit: Option<&str>,
+        (refused, unix_s): (Refused, u64),
+    ) -> String {
+        let (now, (from, end)) = (unix_s as i64, verified.dates());
+        match (refused, unfit, self.bearer.misfit(&verified.identity)) {
+            (Refused::Claim, Some(name), _) => format!("`{name}` is missing or of the wrong type"),
+            (Refused::ClaimValue, _, Some((name, wanted))) => {
+                format!("`{name}` must be one of {}", wanted.join(", "))
+            }
+            (Refused::Expired, _, _) => format!("expired, {} s ago", now.saturating_sub(end.unwrap_or(now))),
+            (Refused::NotYet, _, _) => {
+                format!("not valid yet, for another {} s", from.unwrap_or(now).saturating_sub(now))
+            }
+            (Refused::Audience, _, _) => format!("it must be for {}", taken.audiences.join(" or ")),
+            (refused, _, _) => refused.text().to_owned(),
+        }
+    }
+
     /// `waits`: an unknown key may still become known.
     fn examine<'p>(&'p self, request: &mut RequestEdit<'p, '_>, text: &[u8], waits: bool) -> Auth<'p> {
         let now_ms = request.net.now_ms();
@@ -305,5 +383,5 @@ async fn keys_after(net: &Rc<Net>, issuer: &IssuerPlan, version: u64) {
 }
 
 fn no_keys<'p>() -> Auth<'p> {
-    unavailable("the issuer has no keys to verify tokens with")
+    unavailable(NO_KEYS)
 }

@@ -34,10 +34,12 @@ mod query;
 mod rate_limit;
 mod rbac;
 mod rewrite;
+mod schema_cost;
 mod server;
 mod state;
 mod strip_prefix;
 mod template;
+mod trial;
 mod version_notice;
 
 use std::future::Future;
@@ -60,6 +62,7 @@ pub use concurrency_limit::PlacesSpec;
 pub use credentials::shown_query;
 pub use rate_limit::Spec as LimitSpec;
 pub use state::{Chance, FilterState, Numbers};
+pub use trial::{Outlook, Said, Trial};
 pub use version_notice::VersionNotice;
 
 /// What a filter may do. Compiled once on the control thread, shared read-only by every core.
@@ -89,6 +92,11 @@ pub trait Filter: Send + Sync {
     /// True if it answers CORS preflights itself, whatever they ask for.
     fn answers_preflights(&self) -> bool {
         false
+    }
+
+    /// Whether it would let a request pass that nobody has sent; `None`: it is not asked who may.
+    fn try_out<'p>(&'p self, _trial: &mut Trial<'p>) -> Option<Outlook> {
+        None
     }
 
     /// What its routes must have.

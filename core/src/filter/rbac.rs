@@ -20,16 +20,18 @@
 //! Who is unknown gets 401, who is known and may not 403. `HEAD` is what `GET` is.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::sync::Arc;
 
 use ringway_config::Fault;
 use ringway_config::http::HeaderName;
 use ringway_config::snapshot::FilterConfig;
-use ringway_proto::Method;
+use ringway_proto::NormalPath;
 use serde::Deserialize;
 
-use super::{Building, Filter, RequestEdit, Verdict};
-use crate::exchange::{Identity, Refusal};
+use super::trial::shown;
+use super::{Building, Filter, Outlook, RequestEdit, Trial, Verdict};
+use crate::exchange::{HeaderEdits, Identity, Refusal};
 use crate::identity::Consumers;
 use crate::observe::Flag;
 use crate::route::RouteId;
@@ -73,6 +75,25 @@ struct Compiled {
     /// Ids; empty: all.
     routes: HashSet<RouteId>,
     allows: Allows,
+    /// Of the configuration.
+    place: String,
+}
+
+impl fmt::Display for Compiled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.place.rsplit('.').next().unwrap_or_default();
+        match &self.allows {
+            Allows::Anyone => write!(f, "{name}: anyone"),
+            Allows::Authenticated => write!(f, "{name}: who has said who he is"),
+            Allows::Nobody => write!(f, "{name}: nobody"),
+            Allows::Who { roles, consumers } => {
+                let lists = [("one of the roles", roles), ("one of the consumers", consumers)];
+                let lists = lists.into_iter().filter(|(_, list)| !list.is_empty());
+                let lists: Vec<String> = lists.map(|(what, list)| format!("{what} {}", list.join(", "))).collect();
+                write!(f, "{name}: {}", lists.join(", or "))
+            }
+        }
+    }
 }
 
 enum Allows {
@@ -114,13 +135,15 @@ pub(super) fn build(config: &FilterConfig, building: &mut Building<'_>) -> Resul
     if rules.len() > RULES_MAX {
         return Err(wrong("rules", format!("has {} rules; the most is {RULES_MAX}", rules.len())));
     }
-    let rules = match rules.is_empty() {
+    let only_roles = rules.is_empty();
+    let rules = match only_roles {
         true => vec![Rule { roles, ..Rule::default() }],
         false => rules,
     };
     let mut compiled = Vec::with_capacity(rules.len());
     for (index, rule) in rules.into_iter().enumerate() {
-        let place = format!("{}.rules[{index}]", config.place);
+        let key = if only_roles { "roles".to_owned() } else { format!("rules[{index}]") };
+        let place = format!("{}.{key}", config.place);
         compiled.push(compile(rule, building, &place)?);
     }
     let roles_header = roles_header.map(HeaderName::into_string);
@@ -153,7 +176,7 @@ fn compile(rule: Rule, building: &Building<'_>, place: &str) -> Result<Compiled,
         let id = building.snapshot.routes.iter().position(|route| route.name == name);
         ids.insert(id.ok_or_else(|| wrong("routes", format!("no route named {name:?}")))? as RouteId);
     }
-    Ok(Compiled { methods, paths, routes: ids, allows })
+    Ok(Compiled { methods, paths, routes: ids, allows, place: place.to_owned() })
 }
 
 fn known_consumers(names: Vec<String>, building: &Building<'_>, place: &str) -> Result<Vec<String>, Fault> {
@@ -167,41 +190,91 @@ fn known_consumers(names: Vec<String>, building: &Building<'_>, place: &str) -> 
 
 impl Filter for Rbac {
     fn on_request<'p>(&'p self, request: &mut RequestEdit<'p, '_>) -> Verdict<'p> {
-        let mut decision = self.decide(request, request.path);
-        if request.normal.ambiguous && decision == Decision::Allowed {
-            let others = request.normal.readings().map(|path| self.decide(request, path));
-            decision = others.fold(decision, |all, one| if all == Decision::Allowed { one } else { all });
-        }
-        match decision {
-            Decision::Allowed => Verdict::Pass,
-            Decision::Denied => Verdict::Reply(Box::new(Refusal::new(
-                Flag::Forbidden,
-                "the sender has none of the roles that may do this",
-            ))),
-            Decision::Unknown => {
-                Verdict::Reply(Box::new(Refusal::new(Flag::Unauthenticated, "nobody has said who asks")))
-            }
+        let asking = Asking {
+            method: request.request.method_span.of(request.bytes),
+            route: request.matched.route,
+            identity: request.identity.as_deref(),
+            headers: &request.headers,
+        };
+        match self.decide(&asking, request.normal).0.refusal() {
+            None => Verdict::Pass,
+            Some(refusal) => Verdict::Reply(Box::new(refusal)),
         }
     }
 
     fn authenticates(&self) -> bool {
         !self.rules.iter().any(|rule| matches!(rule.allows, Allows::Anyone))
     }
+
+    fn try_out<'p>(&'p self, trial: &mut Trial<'p>) -> Option<Outlook> {
+        let Trial { method, path, route, .. } = *trial;
+        let asking = Asking { method, route, identity: trial.identity.as_deref(), headers: &trial.headers };
+        let (decision, rule) = self.decide(&asking, path);
+        let roles = self.say_roles(&asking);
+        trial.say("roles", if roles.is_empty() { "none".to_owned() } else { roles.join(", ") });
+        match rule {
+            Some(rule) => trial.say_at("rule", rule.to_string(), &rule.place),
+            None => trial.say("rule", "none fits: nobody may"),
+        }
+        let depends = matches!(rule, Some(Compiled { allows: Allows::Who { .. } | Allows::Authenticated, .. }));
+        Some(match (decision.refusal(), &self.roles_header) {
+            (None, _) => Outlook::Passes,
+            (Some(_), _) if depends && trial.blind => Outlook::Unknown("the sender is not known here".to_owned()),
+            (Some(_), Some(name)) if depends && trial.headers.replacement(name).is_none() => {
+                Outlook::Unknown(format!("roles may stand in {name}, which no filter has set that can be tried here"))
+            }
+            (Some(refusal), _) => Outlook::Refused(refusal),
+        })
+    }
+}
+
+/// What rules look at, besides the path.
+struct Asking<'a, 'p> {
+    method: &'a [u8],
+    route: RouteId,
+    identity: Option<&'a Identity>,
+    /// What filters have set.
+    headers: &'a HeaderEdits<'p>,
+}
+
+impl Decision {
+    fn refusal(self) -> Option<Refusal> {
+        match self {
+            Decision::Allowed => None,
+            Decision::Denied => {
+                Some(Refusal::new(Flag::Forbidden, "the sender has none of the roles that may do this"))
+            }
+            Decision::Unknown => Some(Refusal::new(Flag::Unauthenticated, "nobody has said who asks")),
+        }
+    }
 }
 
 impl Rbac {
-    fn decide(&self, request: &RequestEdit<'_, '_>, path: &[u8]) -> Decision {
-        let method = match request.request.method {
-            Method::Head => b"GET",
-            _ => request.request.method_span.of(request.bytes),
-        };
+    /// The decision, and the rule that has made it. Every way in which an origin may read the path must be allowed.
+    fn decide(&self, asking: &Asking<'_, '_>, path: &NormalPath) -> (Decision, Option<&Compiled>) {
+        let mut decided = self.decide_reading(asking, &path.bytes);
+        if path.ambiguous && decided.0 == Decision::Allowed {
+            let mut others = path.readings().map(|path| self.decide_reading(asking, path));
+            decided = others.find(|(decision, _)| *decision != Decision::Allowed).unwrap_or(decided);
+        }
+        decided
+    }
+
+    fn decide_reading(&self, asking: &Asking<'_, '_>, path: &[u8]) -> (Decision, Option<&Compiled>) {
+        let method = if asking.method == b"HEAD" { b"GET" } else { asking.method };
         let fits = |rule: &&Compiled| {
             (rule.methods.is_empty() || rule.methods.iter().any(|known| known.as_bytes() == method))
-                && (rule.routes.is_empty() || rule.routes.contains(&request.matched.route))
+                && (rule.routes.is_empty() || rule.routes.contains(&asking.route))
                 && (rule.paths.is_empty() || rule.paths.iter().any(|pattern| pattern.fits(path)))
         };
-        let Some(rule) = self.rules.iter().find(fits) else { return Decision::Denied };
-        let identity = request.identity.as_deref();
+        match self.rules.iter().find(fits) {
+            Some(rule) => (self.judge(asking, rule), Some(rule)),
+            None => (Decision::Denied, None),
+        }
+    }
+
+    fn judge(&self, asking: &Asking<'_, '_>, rule: &Compiled) -> Decision {
+        let identity = asking.identity;
         let allowed = match &rule.allows {
             Allows::Anyone => return Decision::Allowed,
             Allows::Nobody => return Decision::Denied,
@@ -211,7 +284,7 @@ impl Rbac {
                     identity.consumer.as_deref().is_some_and(|name| consumers.iter().any(|one| one == name))
                 };
                 let has = |role: &String| identity.is_some_and(|identity| self.has_role(identity, role));
-                identity.is_some_and(named) || roles.iter().any(|role| has(role) || self.header_has(request, role))
+                identity.is_some_and(named) || roles.iter().any(|role| has(role) || self.header_has(asking, role))
             }
         };
         match (allowed, identity) {
@@ -222,21 +295,53 @@ impl Rbac {
     }
 
     fn has_role(&self, identity: &Identity, role: &str) -> bool {
-        let groups =
-            || identity.consumer.as_deref().and_then(|name| self.consumers.named(name)).map(|known| &known.groups);
-        identity.has_role(role) || groups().is_some_and(|groups| groups.iter().any(|group| group == role))
+        identity.has_role(role) || self.groups(identity).iter().any(|group| group == role)
+    }
+
+    /// Of the consumer.
+    fn groups(&self, identity: &Identity) -> &[String] {
+        let known = identity.consumer.as_deref().and_then(|name| self.consumers.named(name));
+        known.map_or(&[], |known| &known.groups)
     }
 
     /// Only what filters have set: what a client sends under this name is not there.
-    fn header_has(&self, request: &RequestEdit<'_, '_>, role: &str) -> bool {
-        let value = self.roles_header.as_ref().and_then(|name| request.headers.replacement(name));
+    fn header_has(&self, asking: &Asking<'_, '_>, role: &str) -> bool {
+        let value = self.roles_header.as_ref().and_then(|name| asking.headers.replacement(name));
         value.is_some_and(|value| value.split(',').any(|one| one.trim() == role))
+    }
+
+    /// All roles, each kind with where it comes from.
+    fn say_roles(&self, asking: &Asking<'_, '_>) -> Vec<String> {
+        let mut said = Vec::new();
+        let mut add = |roles: Vec<String>, whence: String| {
+            if !roles.is_empty() {
+                said.push(format!("{} ({whence})", roles.join(", ")));
+            }
+        };
+        if let Some(identity) = asking.identity {
+            add(identity.roles.iter().map(|role| shown(role)).collect(), identity.by.to_owned());
+            let consumer = identity.consumer.as_deref().unwrap_or_default();
+            add(self.groups(identity).to_vec(), format!("groups of consumer {}", shown(consumer)));
+        }
+        if let Some(name) = &self.roles_header {
+            let value = asking.headers.replacement(name).unwrap_or_default();
+            let roles = value.split(',').map(|role| shown(role.trim())).filter(|role| !role.is_empty());
+            add(roles.collect(), format!("header {name}"));
+        }
+        said
     }
 }
 
 impl Pattern {
     fn parse(text: &str) -> Result<Pattern, String> {
         let rest = text.strip_prefix('/').ok_or_else(|| format!("{text:?} does not begin with a slash"))?;
+        // It is held against normal forms: one that is none would never fit, and a rule behind it would decide.
+        let mut normal = NormalPath::new();
+        normal.set(text.as_bytes()).map_err(|error| format!("{text:?} is no path: {error}"))?;
+        if normal.bytes != text.as_bytes() {
+            let normal = normal.bytes.escape_ascii();
+            return Err(format!("{text:?} would never fit, since paths are compared in their normal form: {normal}"));
+        }
         let (rest, open) = match rest {
             "**" => ("", true),
             _ => rest.strip_suffix("/**").map_or((rest, false), |rest| (rest, true)),
@@ -298,7 +403,7 @@ mod tests {
         ] {
             assert!(!fits(pattern, path), "{pattern} {path}");
         }
-        for wrong in ["", "a", "/a*", "/**/a", "/a/b**"] {
+        for wrong in ["", "a", "/a*", "/**/a", "/a/b**", "/a b", "/a//b", "/a/../b", "/%61", "/a%2fb", "/é", "/a?b"] {
             assert!(Pattern::parse(wrong).is_err(), "{wrong}");
         }
     }

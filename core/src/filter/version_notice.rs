@@ -8,7 +8,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use ringway_config::snapshot::{AfterSunset, Version};
 
-use super::{Filter, RequestEdit, Verdict};
+use super::{Filter, Outlook, RequestEdit, Trial, Verdict};
 use crate::exchange::{HeaderEdit, HeaderEdits, Refusal};
 use crate::observe::Flag;
 
@@ -42,17 +42,24 @@ impl VersionNotice {
 impl Filter for VersionNotice {
     fn on_request<'p>(&'p self, request: &mut RequestEdit<'p, '_>) -> Verdict<'p> {
         self.tell(&mut request.answer);
-        match self.gone_unix_s {
-            Some(gone) if (request.unix_s)() >= gone => {
-                let refusal = Refusal::new(Flag::NoRoute, "this version of the API has ended");
-                Verdict::Reply(Box::new(Refusal { status: 410, code: "version_gone", ..refusal }))
-            }
-            _ => Verdict::Pass,
+        match self.refusal((request.unix_s)()) {
+            None => Verdict::Pass,
+            Some(refusal) => Verdict::Reply(Box::new(refusal)),
         }
+    }
+
+    fn try_out<'p>(&'p self, trial: &mut Trial<'p>) -> Option<Outlook> {
+        Some(self.refusal(trial.unix_s).map_or(Outlook::Passes, Outlook::Refused))
     }
 }
 
 impl VersionNotice {
+    fn refusal(&self, unix_s: u64) -> Option<Refusal> {
+        self.gone_unix_s.filter(|gone| unix_s >= *gone)?;
+        let refusal = Refusal::new(Flag::NoRoute, "this version of the API has ended");
+        Some(Refusal { status: 410, code: "version_gone", ..refusal })
+    }
+
     fn tell<'p>(&'p self, answer: &mut HeaderEdits<'p>) {
         for (name, value) in [("deprecation", &self.deprecation), ("sunset", &self.sunset)] {
             if let Some(value) = value {

@@ -10,7 +10,8 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use ringway_config::snapshot::{Algorithm, Family};
 use serde_json::{Map, Value};
 
-use super::json;
+use ringway_proto::credentials::jws::KID_BYTES_MAX;
+use ringway_proto::json;
 
 /// A set with more is refused: each might have to be tried.
 pub const KEYS_MAX: usize = 256;
@@ -18,8 +19,6 @@ pub const KEYS_MAX: usize = 256;
 pub const RSA_BITS_MIN: usize = 2048;
 /// Verifying takes longer with each bit.
 pub const RSA_BITS_MAX: usize = 8192;
-/// RFC 7515 has no limit for `kid`; a longer one is no name.
-pub const KID_BYTES_MAX: usize = 256;
 
 /// A key, ready for each algorithm that it may be used with.
 pub struct Key {

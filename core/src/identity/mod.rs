@@ -4,7 +4,6 @@
 mod cache;
 mod consumers;
 mod issuer;
-pub mod json;
 mod keys;
 mod remembered;
 mod token;
@@ -14,4 +13,4 @@ pub use consumers::{Consumer, Consumers};
 pub use issuer::{IssuerNode, IssuerPlan, RESULTS};
 pub use keys::{KEYS_MAX, Key, KeySet, fingerprint};
 pub use remembered::{Recalled, Remembered, Spared};
-pub use token::{Refused, Signed, TOKEN_BYTES_MAX, Token, Verified};
+pub use token::{Refused, Signed, Token, Verified, unfit_claim};

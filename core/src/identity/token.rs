@@ -4,17 +4,13 @@
 use std::fmt;
 use std::rc::Rc;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ringway_config::snapshot::{Algorithm, Issuer, Required};
+use ringway_proto::credentials::jws::{Compact, JwsError};
+use ringway_proto::json;
 use serde_json::{Map, Value};
 
-use super::json;
-use super::keys::KID_BYTES_MAX;
 use crate::exchange::{Identity, claim, texts};
 
-/// Longer ones do not fit most heads anyway, and each costs a hash over all of it.
-pub const TOKEN_BYTES_MAX: usize = 16 * 1024;
 /// A signature of RSA is as long as its modulus.
 const FAST_RSA_BYTES_MAX: usize = 4096 / 8;
 /// Of `aud`, of roles: members that count.
@@ -126,6 +122,16 @@ impl Refused {
     }
 }
 
+impl From<JwsError> for Refused {
+    fn from(error: JwsError) -> Refused {
+        match error {
+            JwsError::TooLong => Refused::TooLong,
+            JwsError::Malformed => Refused::Malformed,
+            JwsError::Critical => Refused::Critical,
+        }
+    }
+}
+
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.text())
@@ -139,36 +145,9 @@ impl<'t> Signed<'t> {
     /// [`Refused::TooLong`], [`Refused::Malformed`], [`Refused::Critical`], [`Refused::Algorithm`] for one that we do not
     /// know at all: `none` is not one.
     pub fn parse(text: &'t [u8]) -> Result<Signed<'t>, Refused> {
-        if text.len() > TOKEN_BYTES_MAX {
-            return Err(Refused::TooLong);
-        }
-        let mut parts = text.split(|byte| *byte == b'.');
-        let (Some(header), Some(payload), Some(signature), None) =
-            (parts.next(), parts.next(), parts.next(), parts.next())
-        else {
-            return Err(Refused::Malformed);
-        };
-        let message = &text[..header.len() + 1 + payload.len()];
-        let decoded = |part: &[u8]| URL_SAFE_NO_PAD.decode(part).map_err(|_| Refused::Malformed);
-        let header = json::object(&decoded(header)?).ok_or(Refused::Malformed)?;
-        // RFC 7515 section 4.1.11: what is critical and not understood makes the token invalid; we understand none.
-        // RFC 7797: `b64` changes what is signed.
-        if header.contains_key("crit") || header.get("b64").is_some_and(|b64| *b64 != Value::Bool(true)) {
-            return Err(Refused::Critical);
-        }
-        let algorithm = header.get("alg").and_then(Value::as_str).ok_or(Refused::Malformed)?;
-        let kid = match header.get("kid") {
-            None => None,
-            Some(Value::String(kid)) if kid.len() <= KID_BYTES_MAX => Some(kid.clone()),
-            Some(_) => return Err(Refused::Malformed),
-        };
-        Ok(Signed {
-            algorithm: Algorithm::named(algorithm).ok_or(Refused::Algorithm)?,
-            kid,
-            message,
-            signature: decoded(signature)?,
-            payload: decoded(payload)?,
-        })
+        let Compact { algorithm, kid, message, signature, payload } = Compact::parse(text).map_err(Refused::from)?;
+        let algorithm = Algorithm::named(&algorithm).ok_or(Refused::Algorithm)?;
+        Ok(Signed { algorithm, kid, message, signature, payload })
     }
 }
 
@@ -201,47 +180,14 @@ impl Verified {
     /// Of claims that `issuer` has signed.
     /// `by`: the kind of credentials.
     pub fn new(by: &'static str, claims: Map<String, Value>, issuer: &Issuer) -> Verified {
-        let mut unfit = None;
-        let date = |name: &str, unfit: &mut Option<Refused>| match claims.get(name).map(numeric_date) {
-            None => None,
-            Some(Some(date)) => Some(date),
-            Some(None) => {
-                *unfit = Some(Refused::Claim);
-                None
-            }
-        };
-        let expires_unix_s = date("exp", &mut unfit);
-        let not_before_unix_s = date("nbf", &mut unfit);
-        let audiences = match claims.get("aud") {
-            None => Some(Vec::new()),
-            Some(Value::String(one)) => Some(vec![one.as_str().into()]),
-            Some(Value::Array(list)) if list.len() <= MEMBERS_MAX => {
-                list.iter().map(|member| member.as_str().map(Into::into)).collect()
-            }
-            Some(_) => None,
-        };
-        let named_issuer = match claims.get("iss") {
-            None => None,
-            Some(Value::String(text)) => Some(text.as_str().into()),
-            Some(_) => {
-                unfit = Some(Refused::Claim);
-                None
-            }
-        };
-        let lacks = |claim| !issuer.may_lack.contains(&claim);
-        let missing = (lacks(Required::Exp) && expires_unix_s.is_none())
-            || (lacks(Required::Iss) && named_issuer.is_none())
-            || (lacks(Required::Aud) && audiences.as_ref().is_none_or(Vec::is_empty))
-            || issuer.require.iter().any(|path| claim(&claims, path).is_none_or(Value::is_null));
-        if missing || audiences.is_none() {
-            unfit = Some(Refused::Claim);
-        }
+        let date = |name: &str| claims.get(name).and_then(numeric_date);
+        let expires_unix_s = date("exp");
         Verified {
-            issuer: named_issuer,
-            audiences: audiences.unwrap_or_default(),
-            not_before_unix_s,
+            issuer: claims.get("iss").and_then(Value::as_str).map(Into::into),
+            audiences: audiences(&claims).unwrap_or_default(),
+            not_before_unix_s: date("nbf"),
             expires_unix_s,
-            unfit,
+            unfit: unfit_claim(&claims, issuer).map(|_| Refused::Claim),
             identity: Rc::new(identity(by, claims, issuer, expires_unix_s)),
         }
     }
@@ -276,10 +222,42 @@ impl Verified {
         Ok(())
     }
 
+    /// In seconds since 1970: not before, and not on or after.
+    pub fn dates(&self) -> (Option<i64>, Option<i64>) {
+        (self.not_before_unix_s, self.expires_unix_s)
+    }
+
     /// Some bytes of memory that it holds, for a cache's budget.
     pub fn weight(claims_bytes: usize) -> usize {
         // Parsed JSON takes some times the space of its text.
         512 + claims_bytes * 4
+    }
+}
+
+/// The first claim that must be there and is not, or that has the wrong type.
+pub fn unfit_claim<'i>(claims: &Map<String, Value>, issuer: &'i Issuer) -> Option<&'i str> {
+    let must = |claim| !issuer.may_lack.contains(&claim);
+    let wrong_date = |value: &Value| numeric_date(value).is_none();
+    let registered = [
+        ("exp", claims.get("exp").map_or(must(Required::Exp), wrong_date)),
+        ("nbf", claims.get("nbf").is_some_and(wrong_date)),
+        ("iss", claims.get("iss").map_or(must(Required::Iss), |value| !value.is_string())),
+        ("aud", audiences(claims).is_none_or(|list| must(Required::Aud) && list.is_empty())),
+    ];
+    let registered = registered.into_iter().find(|(_, is_unfit)| *is_unfit).map(|(name, _)| name);
+    let required = || issuer.require.iter().find(|path| claim(claims, path).is_none_or(Value::is_null));
+    registered.or_else(|| required().map(String::as_str))
+}
+
+/// `None`: `aud` has the wrong type.
+fn audiences(claims: &Map<String, Value>) -> Option<Vec<Box<str>>> {
+    match claims.get("aud") {
+        None => Some(Vec::new()),
+        Some(Value::String(one)) => Some(vec![one.as_str().into()]),
+        Some(Value::Array(list)) if list.len() <= MEMBERS_MAX => {
+            list.iter().map(|member| member.as_str().map(Into::into)).collect()
+        }
+        Some(_) => None,
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ringway_proto::Body;
 use smallvec::SmallVec;
 
-use super::{Fields, Serving};
+use super::{Fields, Serving, client_body};
 use crate::exchange::{BodyReader, Exchange, HeaderEdit, HeaderEdits, Refusal};
 use crate::filter::{Hook, Matched, RequestEdit, Then, Verdict, Waiting};
 use crate::observe::Flag;
@@ -197,7 +197,7 @@ async fn read_body(
     bytes_max: u64,
     edits: &mut HeaderEdits<'_>,
 ) -> Result<Box<ReadBody>, Refusal> {
-    let (client, mut reader) = (serving.client, BodyReader::new(x.request.body));
+    let (client, mut reader) = (serving.client, client_body(serving, x.request.body));
     if let Body::Length(length) = x.request.body
         && length > bytes_max
     {

@@ -240,6 +240,17 @@ fn origin<'a>(
     }
 }
 
+/// The client's body. What no client may say in its head it may not say behind its body either.
+fn client_body(serving: &Serving<'_>, body: Body) -> BodyReader {
+    let reader = BodyReader::new(body);
+    let withheld = &serving.adopted.plan.gathered.withheld;
+    if body != Body::Chunked || withheld.is_empty() {
+        return reader;
+    }
+    let withheld = withheld.clone();
+    reader.withholding(Box::new(move |name| withheld.contains(name)))
+}
+
 /// The request's body on its way to the origin, of at most `bytes_max`.
 fn upload(
     serving: &Serving<'_>,
@@ -255,7 +266,7 @@ fn upload(
     if let Some(read) = read {
         return Pump::new(read.reader, encoding, recv_timeout, send_timeout).with_whole(read.bytes);
     }
-    let pump = Pump::new(BodyReader::new(x.request.body), encoding, recv_timeout, send_timeout).limited(bytes_max);
+    let pump = Pump::new(client_body(serving, x.request.body), encoding, recv_timeout, send_timeout).limited(bytes_max);
     // Nobody sends again what may not run twice, once any of its body was read.
     let again = retry.attempts_max > 1 && (retry.unsafe_methods || x.request.method.idempotent());
     pump.keeping(if again { retry.body_bytes_max } else { 0 })

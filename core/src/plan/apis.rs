@@ -69,6 +69,10 @@ impl Apis {
         (&api.name, &api.versions[of.version].name)
     }
 
+    pub fn has_notice(&self, of: Option<ApiUse>) -> bool {
+        self.notice(of).is_some()
+    }
+
     /// What the routes of a version run before their policies.
     pub(super) fn notice(&self, of: Option<ApiUse>) -> Option<Arc<dyn Filter>> {
         self.list[of?.api].versions[of?.version].notice.clone()

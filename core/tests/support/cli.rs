@@ -1,7 +1,7 @@
 //! The binary's commands, run to their end. Not the long-running gateway (`gateway`).
 
 use std::ffi::OsStr;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -47,12 +47,20 @@ pub fn ringway<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Ran {
 
 #[track_caller]
 pub fn run(command: &mut Command) -> Ran {
+    run_with_input(command, b"")
+}
+
+/// `input` is all that the command can read.
+#[track_caller]
+pub fn run_with_input(command: &mut Command, input: &[u8]) -> Ran {
     let mut child = command
-        .stdin(Stdio::null())
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    // One that reads nothing may have gone already.
+    child.stdin.take().expect("piped").write_all(input).ok();
     let (mut stdout, mut stderr) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
     let out = thread::spawn(move || read(&mut stdout));
     let err = thread::spawn(move || read(&mut stderr));

@@ -110,3 +110,19 @@ fn chunk_heads_are_hexadecimal() {
     write_last_chunk(&mut out, None);
     assert_eq!(out, LAST_CHUNK);
 }
+
+#[test]
+fn trailers_are_dropped_by_name() {
+    let mut decoder = ChunkedDecoder::new();
+    let mut input: &[u8] = b"0\r\nX-User: root\r\nX-Sum: 42\r\nx_user: a\r\nX-More: b \r\nX-USER: c\r\n\r\n";
+    while decoder.step(input).map(|(used, step)| (input = &input[used..], step)).unwrap().1 != Step::End {}
+    let mut trailers = std::mem::take(decoder.trailers());
+    trailers.drop_fields(|name| name == b"none");
+    assert_eq!(trailers.fields().len(), 5);
+    trailers.drop_fields(|name| name.eq_ignore_ascii_case(b"x-user") || name == b"x_user");
+    assert_eq!(trailers.wire(), b"X-Sum: 42\r\nX-More: b \r\n");
+    let values: Vec<&[u8]> = trailers.fields().iter().map(|field| field.value.of(trailers.wire())).collect();
+    assert_eq!(values, [&b"42"[..], b"b"]);
+    trailers.drop_fields(|_| true);
+    assert!(trailers.is_empty() && trailers.wire().is_empty());
+}

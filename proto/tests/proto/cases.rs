@@ -80,6 +80,14 @@ pub(crate) fn escape(bytes: &[u8]) -> String {
     out
 }
 
+/// The lines of a file, without those that begin with `# `.
+#[allow(dead_code, reason = "the tests of proto read none of them")]
+pub(crate) fn lines(file: &str) -> Vec<String> {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(file);
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    text.lines().filter(|line| !line.is_empty() && !line.starts_with("# ")).map(str::to_owned).collect()
+}
+
 /// The path table: raw path and what is wanted of it.
 pub(crate) fn paths() -> Vec<(Vec<u8>, String)> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/paths.txt");

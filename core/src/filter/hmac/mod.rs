@@ -30,7 +30,6 @@
 //! that nobody has take as long as wrong signatures, and look the same.
 
 mod digest;
-mod signature;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,6 +40,8 @@ use ringway_config::Fault;
 use ringway_config::http::HeaderName;
 use ringway_config::snapshot::FilterConfig;
 use ringway_config::units::{DurationText, SizeText};
+use ringway_proto::credentials::digest::ContentDigest;
+use ringway_proto::credentials::signature::{COMPONENTS_MAX, Signature};
 use ringway_proto::{Body, Field};
 use serde::Deserialize;
 
@@ -52,8 +53,7 @@ use crate::identity::{Consumer, Consumers, fingerprint};
 use crate::mesh::{Claim, Nonce, Nonces};
 use crate::observe::Flag;
 use crate::redis::Reply;
-use digest::Digests;
-use signature::{COMPONENTS_MAX, Signature};
+use digest::fits;
 
 /// The longest time for which nonces are remembered.
 const SKEW_MAX: Duration = Duration::from_secs(3600);
@@ -202,7 +202,7 @@ impl Authenticator for Hmac {
         }
         match digests {
             None => self.claim(request, &signed),
-            Some(digests) if !has_body(request) => match digests.fit(b"") {
+            Some(digests) if !has_body(request) => match fits(&digests, b"") {
                 true => self.claim(request, &signed),
                 false => WRONG_DIGEST.denied(),
             },
@@ -224,7 +224,7 @@ impl Authenticator for Hmac {
 
 impl Hmac {
     /// Everything but the body and the nonce; `None`: the request brings no signature.
-    fn examine(&self, request: &RequestEdit<'_, '_>) -> Result<Option<(Option<Digests>, Signed<'_>)>, Wrong> {
+    fn examine(&self, request: &RequestEdit<'_, '_>) -> Result<Option<(Option<ContentDigest>, Signed<'_>)>, Wrong> {
         let is_there = |name| named(request, name).next().is_some();
         if !is_there("signature") && !is_there("signature-input") {
             return Ok(None);
@@ -252,7 +252,9 @@ impl Hmac {
             return Err(EXPIRED);
         }
         let digests = match signature.covers("content-digest") {
-            true => Some(Digests::parse(only(request, "content-digest")?).ok_or(invalid("no digest that we know"))?),
+            true => {
+                Some(ContentDigest::parse(only(request, "content-digest")?).ok_or(invalid("no digest that we know"))?)
+            }
             false => None,
         };
         let nonce = nonce_of(signature.key_id, signature.nonce);
@@ -342,13 +344,18 @@ impl Hmac {
     }
 
     /// The body has been read.
-    fn compare<'p>(&'p self, request: &mut RequestEdit<'p, '_>, digests: Digests, signed: Signed<'p>) -> Auth<'p> {
+    fn compare<'p>(
+        &'p self,
+        request: &mut RequestEdit<'p, '_>,
+        digests: ContentDigest,
+        signed: Signed<'p>,
+    ) -> Auth<'p> {
         let body = request.body.unwrap_or_default();
         if body.len() <= HASHED_HERE_BYTES_MAX {
-            return self.accept(request, digests.fit(body), &signed);
+            return self.accept(request, fits(&digests, body), &signed);
         }
         let body = body.to_vec();
-        let Ok(call) = request.calls.run(move || digests.fit(&body)) else {
+        let Ok(call) = request.calls.run(move || fits(&digests, &body)) else {
             return unavailable("too many bodies wait to be hashed");
         };
         let until = async move {

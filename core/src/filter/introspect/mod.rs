@@ -30,18 +30,20 @@ use ringway_config::Fault;
 use ringway_config::http::HeaderName;
 use ringway_config::snapshot::{ControlUrl, FilterConfig, Issuer, KeySource, Required, Secret};
 use ringway_config::units::DurationText;
+use ringway_proto::credentials::jws::TOKEN_BYTES_MAX;
+use ringway_proto::json;
 use serde::Deserialize;
 use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::auth::{Auth, Authenticator, unavailable};
+use super::auth::{Auth, Authenticator, Tried, unavailable};
 use super::bearer::{Bearer, Claims, Failures, realm, yes};
 use super::credentials::{Found, Places, Sources};
 use super::server::{Said, Server};
-use super::{Building, RequestEdit, Then, Waiting};
+use super::{Building, RequestEdit, Then, Trial, Waiting};
 use crate::exchange::{Identity, claim};
 use crate::fetch::{Answer, Question};
-use crate::identity::{Refused, TOKEN_BYTES_MAX, Verified, fingerprint, json};
+use crate::identity::{Refused, Verified, fingerprint};
 use crate::secret;
 use memory::Told;
 
@@ -273,12 +275,29 @@ impl Authenticator for Introspect {
     fn optional(&self) -> bool {
         self.optional
     }
+
+    fn try_out<'p>(&'p self, trial: &mut Trial<'p>) -> Tried {
+        if let Some(refused) = unfit(trial.token) {
+            return Tried::Denied(self.bearer.denial(refused.text()));
+        }
+        let host = self.url.host_str().unwrap_or_default();
+        trial.say("introspect", format!("asks {host} about each token; it is not asked here"));
+        Tried::Unknown("introspect asks its server about the token".to_owned())
+    }
+}
+
+/// A token that no server is asked about.
+fn unfit(token: &[u8]) -> Option<Refused> {
+    match token.len() {
+        0 => Some(Refused::Malformed),
+        1..=TOKEN_BYTES_MAX => None,
+        _ => Some(Refused::TooLong),
+    }
 }
 
 impl Introspect {
     fn examine<'p>(&'p self, request: &mut RequestEdit<'p, '_>, token: &[u8]) -> Auth<'p> {
-        if token.is_empty() || token.len() > TOKEN_BYTES_MAX {
-            let refused = if token.is_empty() { Refused::Malformed } else { Refused::TooLong };
+        if let Some(refused) = unfit(token) {
             self.bearer.note_failure(request);
             return Auth::Denied(self.bearer.denial(refused.text()));
         }

@@ -1,5 +1,7 @@
 //! Tokens that must be taken, and those that must not: published vectors, another library's word, and garbage.
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{DecodingKey, Validation};
 use proptest::prelude::*;
 use ringway_config::snapshot::Family;

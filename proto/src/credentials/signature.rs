@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 /// Of each of the two fields.
 const FIELD_BYTES_MAX: usize = 4096;
 /// Parts of a request that one signature covers.
-pub(super) const COMPONENTS_MAX: usize = 32;
+pub const COMPONENTS_MAX: usize = 32;
 /// A key's id, a nonce.
 const TEXT_BYTES_MAX: usize = 256;
 /// Of a date: enough for three million years.
@@ -19,16 +19,18 @@ const TAG_BYTES: usize = 32;
 
 /// A signature as a request brings it.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Signature<'h> {
+pub struct Signature<'h> {
     /// The names of what it covers, in order, none of them twice.
-    pub(super) components: SmallVec<[&'h str; COMPONENTS_MAX]>,
+    pub components: SmallVec<[&'h str; COMPONENTS_MAX]>,
     /// The value of `@signature-params`.
-    pub(super) params: &'h str,
-    pub(super) created_unix_s: u64,
-    pub(super) expires_unix_s: Option<u64>,
-    pub(super) key_id: &'h str,
-    pub(super) nonce: &'h str,
-    pub(super) tag: [u8; TAG_BYTES],
+    pub params: &'h str,
+    /// As all dates here in seconds since 1970.
+    pub created_unix_s: u64,
+    pub expires_unix_s: Option<u64>,
+    pub key_id: &'h str,
+    /// Never empty.
+    pub nonce: &'h str,
+    pub tag: [u8; TAG_BYTES],
 }
 
 impl<'h> Signature<'h> {
@@ -36,7 +38,7 @@ impl<'h> Signature<'h> {
     ///
     /// # Errors
     /// Why it is none that we take, for the log.
-    pub(super) fn parse(input: &'h [u8], signature: &'h [u8]) -> Result<Signature<'h>, &'static str> {
+    pub fn parse(input: &'h [u8], signature: &'h [u8]) -> Result<Signature<'h>, &'static str> {
         if input.len() > FIELD_BYTES_MAX || signature.len() > FIELD_BYTES_MAX {
             return Err("the signature is too long");
         }
@@ -70,7 +72,8 @@ impl<'h> Signature<'h> {
         })
     }
 
-    pub(super) fn covers(&self, component: &str) -> bool {
+    /// True of a field's name, or of one of a part of the request such as `@method`.
+    pub fn covers(&self, component: &str) -> bool {
         self.components.contains(&component)
     }
 }
