@@ -10,6 +10,7 @@ pub mod budget;
 mod doorbell;
 pub mod gauge;
 pub mod inbox;
+mod joint;
 pub mod message;
 #[cfg(ringway_loom)]
 mod model;
@@ -29,6 +30,7 @@ pub use broadcast::{Adoption, Blocker, Outcome};
 pub use counts::CoreCounts;
 pub use gauge::{CoreGauge, CoreGauges};
 pub use inbox::{Full, Receiver, Sender, inbox};
+pub use joint::{Doing, Joint, Progress, Turn};
 pub use message::{DrainStep, Notice, ToControl, ToShard};
 pub use nonces::{Claim, Nonce, Nonces};
 pub use places::{Place, Places};
