@@ -71,12 +71,14 @@ impl<T: Clone> Joint<T> {
 
     pub fn turn(self: &Arc<Self>, key: Nonce, now: Instant) -> Turn<T> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        match known.works.get(&key) {
+        let is_new = match known.works.get(&key) {
             Some(Work::UnderWay) => return Turn::Others,
             Some(Work::Done(result, until)) if now < *until => return Turn::Done(result.clone()),
-            Some(Work::Done(..)) => {}
-            None if known.works.len() >= self.max && !known.sweep(now, self.max) => return Turn::Full,
-            None => {}
+            Some(Work::Done(..)) => false,
+            None => true,
+        };
+        if is_new && known.works.len() >= self.max && !known.sweep(now, self.max) {
+            return Turn::Full;
         }
         known.works.insert(key, Work::UnderWay);
         Turn::Mine(Doing { joint: self.clone(), key })

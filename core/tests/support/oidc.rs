@@ -108,7 +108,7 @@ impl Provider {
     /// `[issuers.corp]`.
     pub fn issuer_table(&self) -> String {
         format!(
-            "[issuers.corp]\nissuer = \"{}\"\naudiences = [\"unused\"]\nalgorithms = [\"ES256\", \"HS256\"]\n\
+            "[issuers.corp]\nissuer = \"{}\"\naudiences = [\"unused\"]\nalgorithms = [\"ES256\", \"EdDSA\"]\n\
              jwks_url = \"{}/jwks\"\ninsecure = true\nrefetch_min = \"1s\"\n",
             self.issuer(),
             self.base()
