@@ -11,8 +11,8 @@ use ringway_config::units::Percent;
 
 use super::codings::Coders;
 use super::concurrency_limit::{Places, PlacesSpec};
-use super::{introspect, oidc};
 use super::rate_limit::{Limit, Spec};
+use super::{introspect, oidc};
 use crate::identity::{Remembered, TextCache};
 use crate::mesh::budget::Moment;
 use crate::upstream::balance::Random;

@@ -13,6 +13,8 @@ use super::Nonce;
 
 /// Finished work is looked through for what may be forgotten so often at most, when there is no room.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// Less is not worth looking through.
+const SWEPT_MIN: usize = 64;
 
 /// By a digest of what the work is about.
 #[derive(Debug)]
@@ -24,6 +26,8 @@ pub struct Joint<T> {
 #[derive(Debug)]
 struct Known<T> {
     works: HashMap<Nonce, Work<T>>,
+    /// With so many, those that nobody wants any more are thrown out.
+    sweep_at: usize,
     swept: Option<Instant>,
 }
 
@@ -66,7 +70,7 @@ pub struct Doing<T: Clone> {
 impl<T: Clone> Joint<T> {
     /// `max`: works that are known or under way.
     pub fn new(max: usize) -> Joint<T> {
-        Joint { known: Mutex::new(Known { works: HashMap::new(), swept: None }), max }
+        Joint { known: Mutex::new(Known { works: HashMap::new(), sweep_at: SWEPT_MIN, swept: None }), max }
     }
 
     pub fn turn(self: &Arc<Self>, key: Nonce, now: Instant) -> Turn<T> {
@@ -77,7 +81,7 @@ impl<T: Clone> Joint<T> {
             Some(Work::Done(..)) => false,
             None => true,
         };
-        if is_new && known.works.len() >= self.max && !known.sweep(now, self.max) {
+        if is_new && !known.has_room(now, self.max) {
             return Turn::Full;
         }
         known.works.insert(key, Work::UnderWay);
@@ -94,9 +98,12 @@ impl<T: Clone> Joint<T> {
 }
 
 impl<T> Known<T> {
-    /// True if there is room then.
-    fn sweep(&mut self, now: Instant, max: usize) -> bool {
-        if self.swept.is_some_and(|swept| now.saturating_duration_since(swept) < SWEEP_EVERY) {
+    fn has_room(&mut self, now: Instant, max: usize) -> bool {
+        if self.works.len() < self.sweep_at.min(max) {
+            return true;
+        }
+        let is_full = self.works.len() >= max;
+        if is_full && self.swept.is_some_and(|swept| now.saturating_duration_since(swept) < SWEEP_EVERY) {
             return false;
         }
         self.swept = Some(now);
@@ -104,6 +111,7 @@ impl<T> Known<T> {
             Work::UnderWay => true,
             Work::Done(_, until) => now < *until,
         });
+        self.sweep_at = 2 * self.works.len() + SWEPT_MIN;
         self.works.len() < max
     }
 }
@@ -168,6 +176,16 @@ mod tests {
         assert!(matches!(joint.turn([0, 2], now + Duration::from_secs(6)), Turn::Mine(_)), "one was forgotten");
         assert!(matches!(joint.turn([0, 0], now + Duration::from_secs(6)), Turn::Others), "not the one under way");
         drop(open);
+    }
+
+    #[test]
+    fn what_is_over_is_thrown_out_long_before_there_is_no_room() {
+        let (joint, start) = (Arc::new(Joint::new(1 << 20)), Instant::now());
+        for number in 0..10_000 {
+            let now = start + Duration::from_millis(number);
+            mine(joint.turn([0, number], now)).done(1, now + Duration::from_millis(100));
+        }
+        assert!(joint.known.lock().unwrap().works.len() < 400);
     }
 
     #[test]

@@ -206,7 +206,8 @@ pub struct Browser {
 }
 
 /// What a browser says when it shows a page.
-pub const PAGE: &str = "Accept: text/html,application/xhtml+xml;q=0.9\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Site: none\r\n";
+pub const PAGE: &str =
+    "Accept: text/html,application/xhtml+xml;q=0.9\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Site: none\r\n";
 
 impl Browser {
     pub fn new(address: SocketAddr) -> Browser {
@@ -265,6 +266,6 @@ impl Browser {
     }
 
     pub fn logins(&self) -> Vec<String> {
-        self.cookies.keys().filter(|name| name.contains("-login-")).cloned().collect()
+        self.cookies.keys().filter(|name| name.contains(".login.")).cloned().collect()
     }
 }

@@ -104,7 +104,9 @@ impl RealProvider {
                         Some(&"login") => format!("prompt=login&login={user}&password=x"),
                         Some(_) => "prompt=consent".to_owned(),
                         // The page that asks whether to log out.
-                        None => format!("xsrf={}&logout=yes", value_of(&page, "name=\"xsrf\" value=\"").unwrap_or_default()),
+                        None => {
+                            format!("xsrf={}&logout=yes", value_of(&page, "name=\"xsrf\" value=\"").unwrap_or_default())
+                        }
                     };
                     method = "POST";
                 }

@@ -17,7 +17,7 @@ pub(super) const LOGINS_MAX: usize = 8;
 /// Bytes of a state that name its cookie.
 const NAMED_BYTES: usize = 16;
 
-/// Of one filter.
+/// Of one filter. The configured name has no dot: no filter's cookie is part of another's.
 pub(super) struct Names {
     session: String,
     login: String,
@@ -25,14 +25,14 @@ pub(super) struct Names {
 
 impl Names {
     pub(super) fn new(name: &str) -> Names {
-        Names { session: format!("__Host-{name}"), login: format!("__Host-{name}-login-") }
+        Names { session: format!("__Host-{name}"), login: format!("__Host-{name}.login.") }
     }
 
-    /// `-1` for the second part of a session.
+    /// `.1` for the second part of a session.
     fn part(&self, number: usize) -> String {
         match number {
             0 => self.session.clone(),
-            number => format!("{}-{number}", self.session),
+            number => format!("{}.{number}", self.session),
         }
     }
 
@@ -44,7 +44,7 @@ impl Names {
     fn part_number(&self, name: &[u8]) -> Option<usize> {
         match name.strip_prefix(self.session.as_bytes())? {
             [] => Some(0),
-            [b'-', digit @ b'1'..=b'9'] => Some(usize::from(digit - b'0')).filter(|number| *number < PARTS_MAX),
+            [b'.', digit @ b'1'..=b'9'] => Some(usize::from(digit - b'0')).filter(|number| *number < PARTS_MAX),
             _ => None,
         }
     }
@@ -102,7 +102,8 @@ impl Names {
     pub(super) fn logins<'r>(&self, request: &RequestEdit<'_, 'r>) -> Vec<(&'r str, &'r [u8])> {
         let all = cookie_lines(request).flat_map(cookies);
         let ours = all.filter(|(name, _)| name.starts_with(self.login.as_bytes()));
-        ours.filter_map(|(name, value)| Some((str::from_utf8(name).ok().filter(|name| is_plain(name))?, value))).collect()
+        ours.filter_map(|(name, value)| Some((str::from_utf8(name).ok().filter(|name| is_plain(name))?, value)))
+            .collect()
     }
 
     /// Takes all of them out of what the origin sees.

@@ -219,10 +219,7 @@ impl Oidc {
                 }
                 refusal(Flag::Forbidden, "login_failed", why)
             }
-            By::Size => {
-                let Verdict::Reply(refusal) = unavailable(why) else { unreachable!("it is a reply") };
-                Verdict::Reply(Box::new(Refusal { code: "session_too_large", retry_after_s: None, ..*refusal }))
-            }
+            By::Size => refusal(Flag::AuthUnavailable, "session_too_large", why),
         }
     }
 }

@@ -26,7 +26,8 @@ pub(super) struct Sealer {
 impl Sealer {
     /// `None`: no secret, or one that is too short.
     pub(super) fn new(secrets: &[Vec<u8>], issuer: &str, client_id: &str) -> Option<Sealer> {
-        let keys = secrets.iter().map(|secret| key(secret)).collect::<Option<Vec<_>>>().filter(|keys| !keys.is_empty())?;
+        let keys =
+            secrets.iter().map(|secret| key(secret)).collect::<Option<Vec<_>>>().filter(|keys| !keys.is_empty())?;
         // Lengths first: no two pairs make the same bytes.
         let mut owner = Vec::new();
         for part in [issuer, client_id] {

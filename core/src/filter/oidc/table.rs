@@ -13,12 +13,12 @@ use ringway_proto::NormalPath;
 use serde::Deserialize;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::Oidc;
 use super::cookies::Names;
 use super::login::asks_for;
 use super::provider::{ClientAuth, Endpoints, Provider, ProviderNode, discovery_url};
 use super::seal::{SECRET_BYTES_MIN, Sealer};
 use super::tokens::ANSWER_BYTES_MAX;
-use super::Oidc;
 use crate::fetch;
 use crate::filter::server::{Said, Server, basic};
 use crate::filter::{Building, Filter};
@@ -31,8 +31,7 @@ const PARAMETERS_MAX: usize = 16;
 /// Of a text that becomes part of a URL.
 const TEXT_BYTES_MAX: usize = 1024;
 const COOKIE_BYTES_MAX: usize = 64;
-/// Browsers forget cookies after 400 days.
-const SESSION_TIME_MAX: Duration = Duration::from_secs(400 * 24 * 3600);
+const SESSION_TIME_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 const LOGIN_TIME_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Those that an authorization request has of its own.
 const OWN_PARAMETERS: [&str; 8] = [
@@ -206,7 +205,8 @@ pub(in crate::filter) fn build(config: &FilterConfig, building: &mut Building<'_
 /// What does not fit together.
 fn judge(table: &Table, place: &Place<'_>) -> Result<(), Fault> {
     let (scopes, parameters) = (&table.scopes, &table.parameters);
-    let is_scope = |text: &String| !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic() && !b"\"\\".contains(&b));
+    let is_scope =
+        |text: &String| !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic() && !b"\"\\".contains(&b));
     if scopes.len() > SCOPES_MAX || !scopes.iter().all(is_scope) {
         return Err(place.wrong("scopes", format!("use at most {SCOPES_MAX}, without spaces, quotes and backslashes")));
     }
@@ -229,18 +229,18 @@ fn judge(table: &Table, place: &Place<'_>) -> Result<(), Fault> {
         let fault = place.wrong("keys", format!("has {} keys; 1 to {KEYS_MAX} make sense", table.keys.len()));
         return Err(fault.cure("make one with: openssl rand -base64 32"));
     }
-    let is_name = |name: &str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    let is_name = |name: &str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
     if !(1..=COOKIE_BYTES_MAX).contains(&table.cookie.len()) || !is_name(&table.cookie) {
         let fault = place.wrong("cookie", format!("{:?} cannot be a name", table.cookie));
-        return Err(fault.cure("use letters, digits, dashes, dots and underscores; __Host- is put before it"));
+        return Err(fault.cure("use letters, digits, dashes and underscores; __Host- is put before it"));
     }
-    for (key, time, max) in [
-        ("session_time", table.session_time.0, SESSION_TIME_MAX),
-        ("login_time", table.login_time.0, LOGIN_TIME_MAX),
-        ("refresh_before", table.refresh_before.0 + Duration::from_secs(1), SESSION_TIME_MAX),
+    for (key, time, [min_s, max_s]) in [
+        ("session_time", table.session_time.0, [1, SESSION_TIME_MAX.as_secs()]),
+        ("login_time", table.login_time.0, [1, LOGIN_TIME_MAX.as_secs()]),
+        ("refresh_before", table.refresh_before.0, [0, LOGIN_TIME_MAX.as_secs()]),
     ] {
-        if time < Duration::from_secs(1) || time > max {
-            return Err(place.wrong(key, format!("use 1s to {}s", max.as_secs())));
+        if !(min_s..=max_s).contains(&time.as_secs()) {
+            return Err(place.wrong(key, format!("use {min_s}s to {max_s}s")));
         }
     }
     if let Some(name) = table.access_token_header.as_ref().filter(|name| name.is_ours() || name.as_str() == "host") {
@@ -288,7 +288,9 @@ fn own_url(text: &str, key: &str, table: &Table, place: &Place<'_>) -> Result<Ur
     let is_bare = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
     // What is compared must be what was written: providers compare character by character.
     if !is_bare || url.as_str() != text || text.len() > TEXT_BYTES_MAX {
-        return Err(place.wrong(key, "has a user or a fragment, is too long, or is not written as browsers do").cure(cure));
+        return Err(place
+            .wrong(key, "has a user or a fragment, is too long, or is not written as browsers do")
+            .cure(cure));
     }
     if key == "redirect_uri" {
         if url.query().is_some() {

@@ -254,9 +254,8 @@ fn read(answer: &Answer) -> Result<Granted, Failed> {
         (status, _) => return Err(Failed::new(By::Away, format!("the provider answers {status}"))),
     }
     let members = members.unwrap_or_default();
-    let is_token = |text: &&str| {
-        (1..=TOKEN_BYTES_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
-    };
+    let is_token =
+        |text: &&str| (1..=TOKEN_BYTES_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
     let one = |name: &'static str| match members.get(name) {
         None | Some(Value::Null) => Ok(None),
         Some(value) => match value.as_str().filter(is_token) {
