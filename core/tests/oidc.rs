@@ -399,7 +399,7 @@ fn a_session_is_renewed_once_for_all_cores() {
         let ask = |number: usize| {
             let mut browser = browser.clone();
             scope.spawn(move || {
-                if number % 4 == 0 {
+                if number.is_multiple_of(4) {
                     let mut client = support::Client::to(browser.address);
                     client.send(format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", browser.cookie_line()));
                     std::thread::sleep(ms(100));

@@ -150,7 +150,7 @@ pub(in crate::filter) fn build(config: &FilterConfig, building: &mut Building<'_
     // A filter of which anything is missing opens no session, and makes none.
     let sealer = secrets.filter(|_| building.unbuilt.len() == unbuilt);
     let sealer = sealer.and_then(|secrets| Sealer::new(&secrets, &name, &table.client_id));
-    let node_name = format!("{:?}", (&name, &table.client_id, &table.ca_file, &table.end_session_url));
+    let node_name = format!("{:?}", (&name, &table.client_id, &table.ca_file, &table.end_session_url, table.insecure));
     let node = building.node.get("oidc", &node_name, ProviderNode::default);
     if let Some(header) = table.access_token_header.as_ref().map(HeaderName::as_str) {
         building.secret_headers.insert(header.to_owned());
