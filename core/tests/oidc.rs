@@ -752,7 +752,7 @@ fn mistakes_are_named_with_their_cure() {
         ("https://shop.test/oidc/callback", "https://shop.test/a?b", "has a query"),
         ("https://shop.test/oidc/callback", "https://SHOP.test/a", "not written as browsers do"),
         ("issuer = \"corp\"", "issuer = \"crop\"", "the issuers are corp"),
-        ("insecure = true, keys", "insecure = false, keys", "is not encrypted"),
+        ("insecure = true, client_id", "insecure = false, client_id", "is not encrypted"),
         ("text:s3cret&more", "env:RINGWAY_NO_SUCH", "the environment has no RINGWAY_NO_SUCH"),
         (", client_secret = \"text:s3cret&more\"", ", client_auth = \"post\"", "add client_secret"),
     ] {
