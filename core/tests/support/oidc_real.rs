@@ -83,9 +83,10 @@ impl RealProvider {
         answer
     }
 
-    /// Follows a redirect of the gateway and fills in the pages until the provider leads to another host: where to.
+    /// Follows a redirect of the gateway and fills in the pages until the provider leads to another host: where to. No
+    /// user: he goes back.
     #[track_caller]
-    pub fn visit(&mut self, location: &str, user: &str) -> String {
+    pub fn visit(&mut self, location: &str, user: Option<&str>) -> String {
         let (mut method, mut url, mut form) = ("GET", location.to_owned(), String::new());
         for _ in 0..STEPS_MAX {
             let answer = self.ask(method, &url, &form);
@@ -100,6 +101,10 @@ impl RealProvider {
                 200 => {
                     let page = answer.text();
                     url = value_of(&page, "action=\"").unwrap_or_else(|| panic!("no form in {page}"));
+                    let Some(user) = user else {
+                        url.push_str("/abort");
+                        continue;
+                    };
                     form = match ["login", "consent"].iter().find(|name| page.contains(&format!("value=\"{name}\""))) {
                         Some(&"login") => format!("prompt=login&login={user}&password=x"),
                         Some(_) => "prompt=consent".to_owned(),

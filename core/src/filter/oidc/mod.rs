@@ -45,11 +45,13 @@
 //! The session lasts as long as the access token (`expires_in`; without it the id_token), and is renewed with the refresh
 //! token if there is one: once on a node, whatever many requests want it; for 30s an old cookie finds the new session.
 //! Several gateways each renew for themselves: with a provider that takes refresh tokens once, lead a user to one of them.
-//! A provider that refuses makes the user log in again; one that is away does so when the tokens have ended, by 503. Nobody
-//! keeps a list of sessions: logging out takes the cookies from the browser, and a stolen copy is good until the tokens end.
+//! If the provider refuses, the user logs in again; if it is away, the session goes on to the end of its tokens, and is
+//! answered with 503 then. Nobody keeps a list of sessions: logging out takes the cookies from the browser, and a copy that
+//! was stolen is good until its tokens end, with a refresh token until the provider refuses it or `session_time` is over.
 //!
-//! Logging out is a `POST`, or a link of the same site: `Sec-Fetch-Site: same-origin`. A session that does not fit into four
-//! cookies is refused (503, `session_too_large`, its size in the log). Codes are kept out of the log (`code` of any query).
+//! Logging out is a `POST` that no other site makes, or a link on a page of the same origin (`Sec-Fetch-Site`). A session
+//! that does not fit into four cookies is refused: 503, `session_too_large`, its size in the log. Codes are kept out of the
+//! log: the parameter `code` of any query.
 
 mod cookies;
 mod login;

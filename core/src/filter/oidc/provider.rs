@@ -23,7 +23,7 @@ const KEPT_TIME: Duration = Duration::from_secs(60);
 /// How often work looks whether others have done it.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// Sessions whose renewal is under way or just over, of the node.
-const RENEWALS_MAX: usize = 65_536;
+const RENEWALS_MAX: usize = 16_384;
 /// Of a URL that a document names.
 const URL_BYTES_MAX: usize = 2048;
 

@@ -15,7 +15,7 @@ use crate::identity::{TextCache, Token, Verified};
 
 /// Sessions of one core.
 const SESSIONS_MAX: usize = 65_536;
-const SESSIONS_BYTES_MAX: usize = 128 << 20;
+const SESSIONS_BYTES_MAX: usize = 64 << 20;
 
 /// What lies in the browser. Dates in seconds since 1970.
 #[derive(Debug, Clone, Serialize, Deserialize)]
