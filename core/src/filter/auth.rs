@@ -220,7 +220,7 @@ impl Filter for Authenticate {
 }
 
 /// Goes on as somebody. What another filter has found out before stays true: it ends when the first of both ends.
-fn admit(request: &mut RequestEdit<'_, '_>, identity: Rc<Identity>) {
+pub(super) fn admit(request: &mut RequestEdit<'_, '_>, identity: Rc<Identity>) {
     let before = request.identity.as_ref().and_then(|before| before.expires_unix_s);
     let earlier = before.filter(|before| identity.expires_unix_s.is_none_or(|expires| *before < expires));
     *request.identity = Some(match earlier {

@@ -96,8 +96,7 @@ impl Sources {
             }
         }
         if let Some(name) = &self.cookie {
-            let fields = request.request.fields.iter().filter(|field| field.known == Known::Cookie && !field.twin);
-            let all = fields.flat_map(|field| cookies(field.value.of(request.bytes)));
+            let all = cookie_lines(request).flat_map(cookies);
             all.filter(|(have, _)| *have == name.as_bytes()).for_each(|(_, value)| found.add(Cow::Borrowed(value)));
         }
         if let (Some(name), Some(query)) = (&self.query, request.query) {
@@ -116,7 +115,7 @@ impl Sources {
             request.headers.push(HeaderEdit::Remove(name));
         }
         if let Some(name) = &self.cookie {
-            strip_cookie(request, name);
+            strip_cookies(request, |found| found == name.as_bytes());
         }
         if let (Some(name), Some(query)) = (&self.query, request.current_query())
             && query.split(|byte| *byte == b'&').any(|piece| is_param(piece, name))
@@ -154,33 +153,41 @@ pub fn shown_query<'q>(query: &'q [u8], secrets: &[String]) -> Cow<'q, [u8]> {
     Cow::Owned(shown)
 }
 
-/// The other cookies go on in one field; none is left: no field. Those that a filter before has taken out stay out.
-fn strip_cookie<'p>(request: &mut RequestEdit<'p, '_>, name: &str) {
-    let edited = request.headers.replacement("cookie").map(str::as_bytes);
-    let is_edited = edited.is_some() || request.headers.drops(b"cookie");
-    let fields = request.request.fields.iter().filter(|field| field.known == Known::Cookie && !field.twin);
-    let sent = fields.filter(|_| !is_edited).map(|field| field.value.of(request.bytes));
-    let mut kept = String::new();
-    let mut is_there = false;
-    for part in sent.chain(edited).flat_map(|line| line.split(|byte| *byte == b';')) {
-        let part = part.trim_ascii();
-        let key = part.split(|byte| *byte == b'=').next().unwrap_or_default().trim_ascii();
-        if key == name.as_bytes() {
-            is_there = true;
-        } else if let Ok(text) = str::from_utf8(part)
-            && !text.is_empty()
-        {
-            if !kept.is_empty() {
-                kept.push_str("; ");
+/// Takes cookies out of what the origin sees, as the filters before have left them. The others go on in one field; none is
+/// left: no field.
+pub(super) fn strip_cookies(request: &mut RequestEdit<'_, '_>, is_meant: impl Fn(&[u8]) -> bool) {
+    let (mut kept, mut is_there) = (String::new(), false);
+    let mut sort = |line: &[u8]| {
+        for part in line.split(|byte| *byte == b';').map(<[u8]>::trim_ascii) {
+            let key = part.split(|byte| *byte == b'=').next().unwrap_or_default().trim_ascii();
+            if is_meant(key) {
+                is_there = true;
+            } else if let Ok(text) = str::from_utf8(part)
+                && !text.is_empty()
+            {
+                if !kept.is_empty() {
+                    kept.push_str("; ");
+                }
+                kept.push_str(text);
             }
-            kept.push_str(text);
         }
+    };
+    match request.headers.replacement("cookie") {
+        Some(line) => sort(line.as_bytes()),
+        None if request.headers.drops(b"cookie") => {}
+        None => cookie_lines(request).for_each(sort),
     }
     match (is_there, kept.is_empty()) {
         (false, _) => {}
         (true, true) => request.headers.push(HeaderEdit::Remove("cookie")),
         (true, false) => request.headers.push(HeaderEdit::Set("cookie", kept.into())),
     }
+}
+
+/// The values of `Cookie` as the client has sent them.
+pub(super) fn cookie_lines<'r>(request: &RequestEdit<'_, 'r>) -> impl Iterator<Item = &'r [u8]> + use<'r> {
+    let (fields, bytes) = (&request.request.fields, request.bytes);
+    fields.iter().filter(|field| field.known == Known::Cookie && !field.twin).map(|field| field.value.of(bytes))
 }
 
 #[cfg(test)]

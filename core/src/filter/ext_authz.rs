@@ -126,6 +126,7 @@ pub(super) fn build(config: &FilterConfig, building: &mut Building<'_>) -> Resul
     }
     let server = Server::build(
         Said {
+            key: "url",
             url: &table.url,
             insecure: table.insecure,
             ca_file: table.ca_file.as_deref(),

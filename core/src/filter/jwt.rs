@@ -38,7 +38,7 @@ use crate::net::Net;
 const ISSUERS_MAX: usize = 32;
 /// How often a request that waits for keys looks whether they are there.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
-/// Requests of one core that wait for keys; more are refused at once.
+/// Requests of one core that wait for keys or for others' work; more are refused at once.
 const WAITING_MAX: u32 = 1024;
 /// For a signature that is verified on another thread.
 const VERIFY_TIME_MAX: Duration = Duration::from_secs(60);
@@ -342,12 +342,7 @@ impl Jwt {
     /// Asks for the keys and goes on once there are others, or none have come in time.
     fn wait_for_keys<'p>(&'p self, request: &mut RequestEdit<'p, '_>, taken: &'p Taken, text: &[u8]) -> Auth<'p> {
         let issuer = &taken.plan;
-        let waiting = request.state.waiting.clone();
-        if waiting.get() >= WAITING_MAX {
-            return no_keys();
-        }
-        waiting.set(waiting.get() + 1);
-        let guard = WaitGuard(waiting);
+        let Some(guard) = may_wait(request) else { return no_keys() };
         issuer.node.wanted.ring();
         let (net, text) = (request.net.clone(), text.to_vec());
         let until = async move {
@@ -360,8 +355,18 @@ impl Jwt {
     }
 }
 
+/// `None`: too many wait on this core.
+pub(super) fn may_wait(request: &RequestEdit<'_, '_>) -> Option<WaitGuard> {
+    let waiting = request.state.waiting.clone();
+    if waiting.get() >= WAITING_MAX {
+        return None;
+    }
+    waiting.set(waiting.get() + 1);
+    Some(WaitGuard(waiting))
+}
+
 /// Counts a request that waits.
-struct WaitGuard(Rc<std::cell::Cell<u32>>);
+pub(super) struct WaitGuard(Rc<std::cell::Cell<u32>>);
 
 impl Drop for WaitGuard {
     fn drop(&mut self) {

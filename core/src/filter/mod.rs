@@ -30,6 +30,7 @@ mod json;
 mod json_schema;
 mod jwt;
 mod media;
+mod oidc;
 mod query;
 mod rate_limit;
 mod rbac;
@@ -228,7 +229,7 @@ fn refuse_rewrite<'p>(result: Result<(), RewriteError>) -> Verdict<'p> {
 }
 
 /// The filters that routes and policies can name.
-const NAMES: [&str; 24] = [
+const NAMES: [&str; 25] = [
     "request_headers",
     "response_headers",
     "strip_prefix",
@@ -240,6 +241,7 @@ const NAMES: [&str; 24] = [
     "basic",
     "hmac",
     "introspect",
+    "oidc",
     "any_of",
     "rbac",
     "cors",
@@ -279,6 +281,7 @@ pub fn build(config: &FilterConfig, building: &mut Building<'_>) -> Result<Box<d
         "decompress" => decompress::Decompress::build(config),
         "json_schema" => json_schema::JsonSchema::build(config),
         "cors" => cors::Cors::build(config, &mut building.numbers),
+        "oidc" => oidc::build(config, building),
         "ext_authz" => ext_authz::build(config, building),
         name => auth::build(config, building).unwrap_or_else(|| {
             Err(Fault::new(format!("no filter {name:?}"))

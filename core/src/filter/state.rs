@@ -12,8 +12,8 @@ use smallvec::SmallVec;
 
 use super::codings::Coders;
 use super::concurrency_limit::{Places, PlacesSpec};
-use super::introspect;
 use super::rate_limit::{Limit, Spec, fleet};
+use super::{introspect, oidc};
 use crate::identity::{Remembered, TextCache};
 use crate::mesh::budget::Moment;
 use crate::redis::Cluster as Redis;
@@ -42,7 +42,8 @@ pub struct FilterState {
     /// Digests of passwords that were good, and until when they are remembered, in milliseconds of the reactor's clock.
     pub(super) passwords: Rc<RefCell<TextCache<u64>>>,
     pub(super) introspected: Rc<introspect::Memory>,
-    /// Requests that wait for keys.
+    pub(super) sessions: Rc<oidc::Memory>,
+    /// Requests that wait for keys or for others' work.
     pub(super) waiting: Rc<Cell<u32>>,
     /// Bodies that are under way count over reloads.
     pub(super) coders: Rc<Coders>,
@@ -97,6 +98,7 @@ impl FilterState {
             tokens: before.map(|before| before.tokens.clone()).unwrap_or_default(),
             passwords: before.map_or_else(passwords, |before| before.passwords.clone()),
             introspected: before.map(|before| before.introspected.clone()).unwrap_or_default(),
+            sessions: before.map(|before| before.sessions.clone()).unwrap_or_default(),
             waiting: before.map(|before| before.waiting.clone()).unwrap_or_default(),
             coders: before.map(|before| before.coders.clone()).unwrap_or_default(),
             limits: numbers.limits.iter().map(limit).collect(),

@@ -11,6 +11,7 @@ mod doorbell;
 mod fleet;
 pub mod gauge;
 pub mod inbox;
+mod joint;
 pub mod message;
 #[cfg(ringway_loom)]
 mod model;
@@ -31,6 +32,7 @@ pub use counts::CoreCounts;
 pub use fleet::Fleet;
 pub use gauge::{CoreGauge, CoreGauges};
 pub use inbox::{Full, Receiver, Sender, inbox};
+pub use joint::{Doing, Joint, Progress, Turn};
 pub use message::{DrainStep, Notice, ToControl, ToShard};
 pub use nonces::{Claim, Nonce, Nonces};
 pub use places::{Place, Places};

@@ -15,6 +15,8 @@ pub mod log;
 pub mod metrics;
 pub mod names;
 pub mod odd;
+pub mod oidc;
+pub mod oidc_real;
 pub mod origin;
 pub mod ports;
 pub mod process;

@@ -22,8 +22,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, Url};
 use ringway_config::Fault;
@@ -39,7 +37,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::auth::{Auth, Authenticator, Tried, unavailable};
 use super::bearer::{Bearer, Claims, Failures, realm, yes};
 use super::credentials::{Found, Places, Sources};
-use super::server::{Said, Server};
+use super::server::{Said, Server, basic, form_encoded};
 use super::{Building, RequestEdit, Then, Trial, Waiting};
 use crate::exchange::{Identity, claim};
 use crate::fetch::{Answer, Question};
@@ -147,6 +145,7 @@ pub(super) fn build(config: &FilterConfig, building: &mut Building<'_>) -> Resul
     let wrong = |key: &str, why: String| Fault::new(why).at(format!("{}.{key}", config.place));
     let mut server = Server::build(
         Said {
+            key: "url",
             url: &table.url,
             insecure: table.insecure,
             ca_file: table.ca_file.as_deref(),
@@ -234,26 +233,6 @@ fn no_keys() -> KeySource {
     let time = Duration::ZERO;
     let (keys, file, url, ca_file) = (Vec::new(), None, None, None);
     KeySource { keys, file, url, ca_file, refresh: time, refetch_min: time, timeout: time }
-}
-
-/// RFC 6749 section 2.3.1: both are encoded as in a form first.
-fn basic(id: &str, secret: &[u8]) -> HeaderValue {
-    let pair = format!("{}:{}", form_encoded(id.as_bytes()), form_encoded(secret));
-    let value = HeaderValue::try_from(format!("Basic {}", STANDARD.encode(pair)));
-    let mut value = value.expect("base64 can stand in a field");
-    value.set_sensitive(true);
-    value
-}
-
-fn form_encoded(bytes: &[u8]) -> String {
-    let mut out = String::with_capacity(bytes.len());
-    for byte in bytes {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(*byte)),
-            _ => out.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    out
 }
 
 impl Authenticator for Introspect {
@@ -390,16 +369,5 @@ fn read(answer: &Answer, rules: &Issuer) -> Result<Told, String> {
         Some(Value::Bool(true)) => Ok(Told::Active(Rc::new(Verified::new("introspect", claims, rules)))),
         Some(Value::Bool(false)) => Ok(Told::Inactive),
         _ => Err("its answer does not say whether the token is active".to_owned()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_stands_in_a_form_ends_nothing() {
-        assert_eq!(form_encoded("a&b=c+d e\u{e9}%~-._".as_bytes()), "a%26b%3Dc%2Bd%20e%C3%A9%25~-._");
-        assert_eq!(basic("a:b", b"c d").to_str().unwrap(), format!("Basic {}", STANDARD.encode("a%3Ab:c%20d")));
     }
 }
