@@ -545,3 +545,22 @@ fn a_tunnel_ends_with_its_token() {
     client.drain(Duration::from_secs(30));
     assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
 }
+
+#[test]
+fn a_changed_table_of_the_issuer_counts_for_tokens_that_are_known() {
+    let (origin, signer) = (Origin::saying("x"), Signer::es256("a"));
+    let key = format!("{{ kid = \"a\", pem = \"text:{}\" }}", signer.pem().replace('\n', "\\n"));
+    let text = |lines: &str| {
+        let issuer = format!("algorithms = \"ES256\"\nkeys = [{key}]\n{lines}");
+        format!("[cores]\ncount = 1\n{}", document(&origin, &issuer, ""))
+    };
+    let mut gateway = Gateway::start(&text("headers = { x-user = \"sub\" }"));
+    let token = signer.sign(&claims_with(json!({"email": "a@b.test"})));
+    ask(&gateway, &token).expect(200);
+    assert_eq!(origin.last().header("x-user"), Some("alice"));
+    gateway.rewrite_and_reload(&text("headers = { x-mail = \"email\" }"));
+    ask(&gateway, &token).expect(200);
+    assert_eq!((origin.last().header("x-mail"), origin.last().header("x-user")), (Some("a@b.test"), None));
+    gateway.rewrite_and_reload(&text("require = [\"tenant\"]"));
+    ask(&gateway, &token).expect(401);
+}

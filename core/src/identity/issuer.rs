@@ -21,7 +21,7 @@ pub struct IssuerPlan {
     pub node: Arc<IssuerNode>,
     /// Those that stand in the configuration itself.
     own: KeySet,
-    /// Tells one configuration of keys from another.
+    /// Tells one configuration of keys, and of what is made of claims, from another.
     pub stamp: u64,
     /// Why nobody can be verified, for the operator.
     pub unbuilt: Option<Fault>,
@@ -55,7 +55,9 @@ impl IssuerPlan {
         let origin = (&source.url, &source.file, &source.ca_file, &config.algorithms);
         let node = registry.get("issuer", &format!("{} {origin:?}", config.name), || IssuerNode::new(cores));
         let mut unbuilt = None;
-        let mut digests = format!("{:?}", config.algorithms).into_bytes();
+        // With all that `Verified::new` reads: what was made of a token by another table is void.
+        let snapshot::Issuer { algorithms, may_lack, require, roles, consumer, headers, .. } = config;
+        let mut digests = format!("{:?}", (algorithms, may_lack, require, roles, consumer, headers)).into_bytes();
         let own = source.keys.iter().filter_map(|key| {
             own_key(key, &config.algorithms, &mut digests).map_err(|fault| unbuilt = Some(fault)).ok()
         });
