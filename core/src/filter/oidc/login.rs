@@ -8,6 +8,7 @@ use aws_lc_rs::{digest, rand};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ringway_proto::Method;
+use ringway_proto::credentials::decoded;
 use serde::{Deserialize, Serialize};
 
 use super::cookies::{self, LOGINS_MAX};
@@ -17,7 +18,6 @@ use super::tokens::{By, Code, Failed, Issued, is_error, work_time};
 use super::{Oidc, digest_of, unavailable};
 use crate::exchange::{HeaderEdit, Refusal};
 use crate::filter::auth::in_time;
-use crate::filter::credentials::decoded;
 use crate::filter::server::form_encoded;
 use crate::filter::{RequestEdit, Then, Verdict, Waiting};
 use crate::mesh::Claim;
