@@ -81,6 +81,11 @@ fn mistakes_are_told_with_their_column_and_cure() {
                                 header.x-env == \"blue\"",
         ),
         ("header.a == \"b", "at character 13: a text that is not closed; add \""),
+        (
+            "header.a == \"b\tc\"",
+            "at character 13: a text with a control character; write it as \\xHH in an expression: header.a matches \
+             \"a\\x09b\"",
+        ),
         ("(header.a", "at character 10: the \"(\" at character 1 is not closed; add \")\""),
         ("header.a)", "at character 9: \")\" without its \"(\"; remove it"),
         (

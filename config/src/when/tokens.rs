@@ -56,7 +56,14 @@ impl<'a> Tokens<'a> {
                         let fault = Fault::new("a text that is not closed").cure(format!("add {}", char::from(quote)));
                         return Err(at_place(fault, &place_in(text, at)));
                     };
-                    (Token::Text(&text[at + 1..at + 1 + length]), length + 2)
+                    let inside = &text[at + 1..at + 1 + length];
+                    // What is shown of a condition is on one line, and read as the same.
+                    if inside.contains(char::is_control) {
+                        let fault = Fault::new("a text with a control character");
+                        let cure = "write it as \\xHH in an expression: header.a matches \"a\\x09b\"";
+                        return Err(at_place(fault.cure(cure), &place_in(text, at)));
+                    }
+                    (Token::Text(inside), length + 2)
                 }
                 byte if is_word_byte(byte) => (Token::Word(&text[at..at + run(is_word_byte)]), run(is_word_byte)),
                 byte if is_sign_byte(byte) => (Token::Word(&text[at..at + run(is_sign_byte)]), run(is_sign_byte)),

@@ -7,15 +7,15 @@ use ringway_proto::{Body, ChunkedDecoder, Step, Trailers};
 
 use crate::net::{Chunk, Stream};
 
-type IsWithheld = Box<dyn Fn(&[u8]) -> bool>;
+/// True of names of fields that may not come behind a body.
+pub type Withheld = Box<dyn Fn(&[u8]) -> bool>;
 
 /// Where a body that is being read stands.
 pub struct BodyReader {
     framing: Framing,
     /// Body bytes given out so far.
     pub bytes: u64,
-    /// True of names of fields that may not come behind a body.
-    withheld: Option<IsWithheld>,
+    withheld: Option<Withheld>,
 }
 
 enum Framing {
@@ -52,7 +52,7 @@ impl BodyReader {
 
     /// Fields behind the body of whose names `withheld` is true are dropped.
     #[must_use]
-    pub fn withholding(mut self, withheld: IsWithheld) -> BodyReader {
+    pub fn withholding(mut self, withheld: Withheld) -> BodyReader {
         self.withheld = Some(withheld);
         self
     }

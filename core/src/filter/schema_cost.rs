@@ -12,8 +12,12 @@ pub(super) const LOOKS_MAX: u64 = 32;
 /// Schemas within a schema that are followed; one with more counts as too dear.
 const STEPS_MAX: usize = 1_000_000;
 
-/// Schemas by where they lie in memory, and how often each looks.
-type Looks<'s> = HashMap<*const Value, (&'s Value, u64)>;
+/// Schemas that look at one part of a value for one look at the whole, each as often as it stands there.
+struct Looks<S> {
+    all: Vec<S>,
+    /// Of `then` and `else` one.
+    either: Vec<[Looks<S>; 2]>,
+}
 
 /// Which part of a value a schema below looks at.
 #[derive(Clone, Copy)]
@@ -36,7 +40,7 @@ struct Costs<'s> {
 struct Graph<'s> {
     schemas: Vec<&'s Value>,
     numbers: HashMap<*const Value, usize>,
-    below: Vec<Vec<Vec<(usize, u64)>>>,
+    below: Vec<Vec<Looks<usize>>>,
 }
 
 /// The first level (0 is the whole body) at which a value may be looked at too often, if there is one among the first
@@ -48,7 +52,7 @@ pub(super) fn too_dear_from(schema: &Value, depth_max: usize) -> Option<usize> {
     graph.number(schema);
     while let Some(next) = graph.schemas.get(graph.below.len()) {
         let parts = costs.below(next);
-        let numbered = parts.into_iter().map(|looks| graph.numbered(looks)).collect();
+        let numbered = parts.into_iter().map(|looks| looks.map(&mut |schema| graph.number(schema))).collect();
         graph.below.push(numbered);
         if costs.steps > STEPS_MAX {
             return Some(1);
@@ -58,10 +62,8 @@ pub(super) fn too_dear_from(schema: &Value, depth_max: usize) -> Option<usize> {
     // How often a value some levels below is looked at, at the worst, for one look of each schema.
     let mut worst = vec![1_u64; graph.schemas.len()];
     for level in 1..=depth_max {
-        let looks = |part: &Vec<(usize, u64)>| {
-            part.iter().fold(0_u64, |all, (of, times)| all.saturating_add(times.saturating_mul(worst[*of])))
-        };
-        worst = graph.below.iter().map(|parts| parts.iter().map(looks).max().unwrap_or(0)).collect();
+        let of_parts = |parts: &Vec<Looks<usize>>| parts.iter().map(|part| part.count(&worst)).max().unwrap_or(0);
+        worst = graph.below.iter().map(of_parts).collect();
         match worst[0] {
             0 => return None,
             looks if looks > most => return Some(level),
@@ -79,16 +81,29 @@ fn size(schema: &Value) -> u64 {
     }
 }
 
-fn add<'s>(looks: &mut Looks<'s>, schema: &'s Value, times: u64) {
-    let known = looks.entry(std::ptr::from_ref(schema)).or_insert((schema, 0));
-    known.1 = known.1.saturating_add(times);
+impl<S> Looks<S> {
+    fn none() -> Looks<S> {
+        Looks { all: Vec::new(), either: Vec::new() }
+    }
+
+    fn add(&mut self, other: Looks<S>) {
+        self.all.extend(other.all);
+        self.either.extend(other.either);
+    }
+
+    fn map<T>(self, number: &mut dyn FnMut(S) -> T) -> Looks<T> {
+        Looks {
+            all: self.all.into_iter().map(&mut *number).collect(),
+            either: self.either.into_iter().map(|both| both.map(|one| one.map(number))).collect(),
+        }
+    }
 }
 
-/// Of each schema the greater number.
-fn greatest<'s>(all: &mut Looks<'s>, other: Looks<'s>) {
-    for (at, (schema, times)) in other {
-        let known = all.entry(at).or_insert((schema, 0));
-        known.1 = known.1.max(times);
+impl Looks<usize> {
+    /// With so many looks below each schema.
+    fn count(&self, below: &[u64]) -> u64 {
+        let all = self.all.iter().fold(0_u64, |all, of| all.saturating_add(below[*of]));
+        self.either.iter().fold(all, |all, [one, other]| all.saturating_add(one.count(below).max(other.count(below))))
     }
 }
 
@@ -100,10 +115,6 @@ impl<'s> Graph<'s> {
             self.schemas.push(schema);
         }
         number
-    }
-
-    fn numbered(&mut self, looks: Looks<'s>) -> Vec<(usize, u64)> {
-        looks.into_values().map(|(schema, times)| (self.number(schema), times)).collect()
     }
 }
 
@@ -124,7 +135,7 @@ impl<'s> Costs<'s> {
     }
 
     /// By part of a value, how often each schema looks at it for one look at the value.
-    fn below(&mut self, schema: &'s Value) -> Vec<Looks<'s>> {
+    fn below(&mut self, schema: &'s Value) -> Vec<Looks<&'s Value>> {
         let (mut names, mut elements) = (BTreeSet::new(), 0);
         self.parts(schema, &mut names, &mut elements, &mut Vec::new());
         let members = names.into_iter().map(Some).chain([None]).map(Part::Member);
@@ -150,23 +161,18 @@ impl<'s> Costs<'s> {
         open.pop();
     }
 
-    /// How often each schema looks at this part.
-    fn at(&mut self, schema: &'s Value, part: Part<'s>, open: &mut Vec<*const Value>) -> Looks<'s> {
-        let mut looks = Looks::new();
+    /// Which schemas look at this part.
+    fn at(&mut self, schema: &'s Value, part: Part<'s>, open: &mut Vec<*const Value>) -> Looks<&'s Value> {
+        let mut looks = Looks::none();
         let Some(members) = self.enter(schema, open) else { return looks };
-        own(members, part, &mut |target| add(&mut looks, target, 1));
-        let mut beside: Vec<&Value> = self.beside(members).collect();
-        beside.extend(members.get("if"));
-        for other in beside {
-            let others = self.at(other, part, open);
-            others.into_values().for_each(|(target, times)| add(&mut looks, target, times));
+        own(members, part, &mut |target| looks.all.push(target));
+        for other in self.beside(members).chain(members.get("if")).collect::<Vec<_>>() {
+            looks.add(self.at(other, part, open));
         }
-        let mut dearer = Looks::new();
-        for branch in ["then", "else"].iter().filter_map(|key| members.get(*key)) {
-            let branch = self.at(branch, part, open);
-            greatest(&mut dearer, branch);
+        let both = ["then", "else"].map(|key| members.get(key).map_or_else(Looks::none, |of| self.at(of, part, open)));
+        if both.iter().any(|one| !one.all.is_empty() || !one.either.is_empty()) {
+            looks.either.push(both);
         }
-        dearer.into_values().for_each(|(target, times)| add(&mut looks, target, times));
         open.pop();
         looks
     }

@@ -3,6 +3,8 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use super::signature::is_key;
+
 /// Members of one field.
 const MEMBERS_MAX: usize = 8;
 
@@ -27,7 +29,8 @@ impl ContentDigest {
             let is_new = match name {
                 "sha-256" => digests.sha256.replace(bytes.try_into().ok()?).is_none(),
                 "sha-512" => digests.sha512.replace(bytes.try_into().ok()?).is_none(),
-                _ => true,
+                name if is_key(name) => true,
+                _ => return None,
             };
             if !is_new {
                 return None;
@@ -54,6 +57,7 @@ mod tests {
             "sha-256",
             "sha-256=RK/0qy18MlBSVnWgjwz6lZEWjP/lF5HF9bvEF8FabDg=",
             "sha-256=:AAAA:",
+            &format!("{sha256}, 1=:AAAA:"),
             "SHA-256=:RK/0qy18MlBSVnWgjwz6lZEWjP/lF5HF9bvEF8FabDg=:",
             "md5=:AAAA:",
             &format!("{sha256}, {sha256}"),

@@ -171,7 +171,7 @@ impl<'h> Reader<'h> {
 }
 
 /// RFC 8941 section 3.1.2.
-fn is_key(text: &str) -> bool {
+pub(super) fn is_key(text: &str) -> bool {
     let first = |byte: &u8| byte.is_ascii_lowercase() || *byte == b'*';
     text.as_bytes().first().is_some_and(first)
         && text.bytes().all(|byte| first(&byte) || byte.is_ascii_digit() || b"_-.".contains(&byte))
