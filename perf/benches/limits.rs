@@ -47,8 +47,8 @@ fn main() {
         let (mut rewritten, captures, mut held) = (Rewritten::default(), Captures::default(), HeldList::new());
         micro.time(&format!("limits/{name}"), || {
             let mut request = RequestEdit {
-                headers: HeaderEdits::default(),
-                answer: HeaderEdits::default(),
+                headers: &mut HeaderEdits::default(),
+                answer: &mut HeaderEdits::default(),
                 request: &head,
                 bytes: b"",
                 body: None,

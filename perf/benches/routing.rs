@@ -48,8 +48,8 @@ fn main() {
     normal.set(b"/api/v1/users/123456").expect("a path");
     micro.time("filters/strip_prefix+2_headers", || {
         let mut request = RequestEdit {
-            headers: HeaderEdits::default(),
-            answer: HeaderEdits::default(),
+            headers: &mut HeaderEdits::default(),
+            answer: &mut HeaderEdits::default(),
             request: &head,
             bytes: b"",
             body: None,

@@ -110,7 +110,7 @@ impl Bearer {
     ) -> Result<Rc<Identity>, Refused> {
         self.judge_claims(issuer, audiences, verified, (request.unix_s)())?;
         let identity = &verified.identity;
-        set_fields(&mut request.headers, issuer, identity);
+        set_fields(request.headers, issuer, identity);
         if self.ends_with_token
             && let Some(expires) = identity.expires_unix_s
         {

@@ -6,7 +6,7 @@ use ringway_config::Fault;
 use ringway_config::http::HeaderName;
 use ringway_config::snapshot::FilterConfig;
 use ringway_proto::credentials::{after_scheme, decoded, is_param, param_value, without_param};
-use ringway_proto::{Known, cookies, named};
+use ringway_proto::{Field, Known, cookies};
 use serde::Deserialize;
 
 use super::{Building, RequestEdit};
@@ -24,12 +24,22 @@ pub(super) struct Places {
 /// Where to look, in one request: at each place, for a credential in at most one of them.
 #[derive(Debug)]
 pub(super) struct Sources {
-    /// Lower case, and the scheme that must stand before the credential (RFC 9110 section 11.4).
-    header: Option<(String, Option<&'static str>)>,
+    header: Option<Header>,
     cookie: Option<String>,
     query: Option<String>,
     /// The origin sees it, if it came in a header.
     forward: bool,
+}
+
+/// Where in the head.
+#[derive(Debug)]
+struct Header {
+    /// Lower case.
+    name: String,
+    /// What the name is to the parser: found without comparing texts.
+    known: Known,
+    /// That must stand before the credential (RFC 9110 section 11.4).
+    scheme: Option<&'static str>,
 }
 
 /// What was found.
@@ -68,7 +78,8 @@ impl Sources {
             (None, None, None) => Some((default.0.to_owned(), default.1)),
             (None, _, _) => None,
         };
-        if let Some((name, _)) = &header {
+        let header = header.map(|(name, scheme)| Header { known: Known::of(name.as_bytes()), name, scheme });
+        if let Some(Header { name, .. }) = &header {
             building.secret_headers.insert(name.clone());
         }
         if let Some(name) = &query {
@@ -80,18 +91,15 @@ impl Sources {
     #[inline]
     pub(super) fn find<'r>(&'r self, request: &RequestEdit<'_, 'r>) -> Found<'r> {
         let mut found = Found::Nothing;
-        if let Some((name, scheme)) = &self.header {
-            for value in header_values(request, name) {
-                match scheme {
-                    None => found.add(Cow::Borrowed(value)),
-                    Some(scheme) => match after_scheme(value, scheme) {
-                        Some(credential) => found.add(Cow::Borrowed(credential)),
-                        None => continue,
-                    },
-                }
+        if let Some(header) = &self.header {
+            let mut count = 0;
+            for value in header.values(request) {
+                count += 1;
+                let credential = header.scheme.map_or(Some(value), |scheme| after_scheme(value, scheme));
+                credential.into_iter().for_each(|credential| found.add(Cow::Borrowed(credential)));
             }
             // Two fields of which only one has our scheme: an origin might take the other.
-            if name == "authorization" && header_values(request, name).nth(1).is_some() {
+            if count > 1 && header.known == Known::Authorization {
                 return Found::Several;
             }
         }
@@ -108,11 +116,11 @@ impl Sources {
 
     /// Takes the credential out of what the origin sees; one in a header may stay.
     pub(super) fn strip<'p>(&'p self, request: &mut RequestEdit<'p, '_>) {
-        if let Some((name, _)) = &self.header
+        if let Some(header) = &self.header
             && !self.forward
-            && header_values(request, name).next().is_some()
+            && header.values(request).next().is_some()
         {
-            request.headers.push(HeaderEdit::Remove(name));
+            request.headers.push(HeaderEdit::Remove(&header.name));
         }
         if let Some(name) = &self.cookie {
             strip_cookies(request, |found| found == name.as_bytes());
@@ -137,9 +145,16 @@ impl<'r> Found<'r> {
     }
 }
 
-fn header_values<'r>(request: &RequestEdit<'_, 'r>, name: &'r str) -> impl Iterator<Item = &'r [u8]> {
-    let (fields, bytes) = (&request.request.fields, request.bytes);
-    named(fields, bytes, name).filter(|field| !field.twin && !field.nominated).map(|field| field.value.of(bytes))
+impl Header {
+    fn values<'r>(&'r self, request: &RequestEdit<'_, 'r>) -> impl Iterator<Item = &'r [u8]> + use<'r> {
+        let (fields, bytes) = (&request.request.fields, request.bytes);
+        let is_meant = move |field: &&Field| match self.known {
+            Known::Other => field.name.of(bytes).eq_ignore_ascii_case(self.name.as_bytes()),
+            known => field.known == known,
+        };
+        let counts = |field: &&Field| !field.twin && !field.nominated;
+        fields.iter().filter(is_meant).filter(counts).map(move |field| field.value.of(bytes))
+    }
 }
 
 /// A query as it may be shown: without the parameters that carry credentials.

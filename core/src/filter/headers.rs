@@ -55,14 +55,14 @@ impl ResponseHeaders {
 
 impl Filter for RequestHeaders {
     fn on_request<'p>(&'p self, request: &mut RequestEdit<'p, '_>) -> Verdict<'p> {
-        self.0.push_to(&mut request.headers);
+        self.0.push_to(request.headers);
         Verdict::Pass
     }
 }
 
 impl Filter for ResponseHeaders {
     fn on_request<'p>(&'p self, request: &mut RequestEdit<'p, '_>) -> Verdict<'p> {
-        self.0.push_to(&mut request.answer);
+        self.0.push_to(request.answer);
         Verdict::Pass
     }
 }

@@ -149,9 +149,9 @@ pub struct Needs {
 /// What a filter may see and change of a request before it is forwarded.
 pub struct RequestEdit<'p, 'r> {
     /// Edits of the request's head.
-    pub headers: HeaderEdits<'p>,
+    pub headers: &'r mut HeaderEdits<'p>,
     /// Edits of the answer's head. Those of filters further outside apply later, whatever the order of the calls.
-    pub answer: HeaderEdits<'p>,
+    pub answer: &'r mut HeaderEdits<'p>,
     pub request: &'r RequestHead,
     /// What `request` points into.
     pub bytes: &'r [u8],

@@ -194,7 +194,7 @@ impl Filter for Rbac {
             method: request.request.method_span.of(request.bytes),
             route: request.matched.route,
             identity: request.identity.as_deref(),
-            headers: &request.headers,
+            headers: request.headers,
         };
         match self.decide(&asking, request.normal).0.refusal() {
             None => Verdict::Pass,

@@ -58,8 +58,8 @@ impl Passed {
         let id = table.find(&asked, &mut captures).unwrap_or_else(|missed| panic!("{target}: {missed:?}"));
         let mut rewritten = Rewritten::default();
         let mut edit = RequestEdit {
-            headers: HeaderEdits::default(),
-            answer: HeaderEdits::default(),
+            headers: &mut HeaderEdits::default(),
+            answer: &mut HeaderEdits::default(),
             request: &RequestHead::new(),
             bytes: b"",
             body: None,

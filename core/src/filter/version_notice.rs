@@ -41,7 +41,7 @@ impl VersionNotice {
 
 impl Filter for VersionNotice {
     fn on_request<'p>(&'p self, request: &mut RequestEdit<'p, '_>) -> Verdict<'p> {
-        self.tell(&mut request.answer);
+        self.tell(request.answer);
         match self.refusal((request.unix_s)()) {
             None => Verdict::Pass,
             Some(refusal) => Verdict::Reply(Box::new(refusal)),

@@ -99,8 +99,8 @@ impl<'p> Step<'p> {
     fn advance(&mut self, serving: &Serving<'p>, x: &mut Exchange, done: &mut Filtered<'p>) -> Verdict<'p> {
         let bytes = x.request_bytes.bytes();
         let mut edit = RequestEdit {
-            headers: std::mem::take(&mut done.request),
-            answer: std::mem::take(&mut done.answer),
+            headers: &mut done.request,
+            answer: &mut done.answer,
             request: &x.request,
             bytes,
             body: done.body.as_ref().map(|body| &*body.bytes),
@@ -147,8 +147,6 @@ impl<'p> Step<'p> {
             began = now;
         }
         done.stripped = edit.stripped;
-        done.request = edit.headers;
-        done.answer = edit.answer;
         self.new_body = edit.new_body;
         verdict
     }

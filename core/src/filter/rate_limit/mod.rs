@@ -301,7 +301,7 @@ impl OneRule {
     fn tell<'p>(&'p self, request: &mut RequestEdit<'p, '_>, digest: u128, now: &Moment) {
         if self.headers != Headers::Off {
             let standing = request.state.limit(self.number).standing(digest, now);
-            self.headers.tell(&mut request.answer, &self.name, &self.policy, &standing);
+            self.headers.tell(request.answer, &self.name, &self.policy, &standing);
         }
     }
 }

@@ -44,8 +44,8 @@ fn passed(filter: &str, requests: &[(Option<Identity>, u64)]) -> Vec<bool> {
             Rc::new(Identity { consumer: consumer.clone(), claims: claims.clone(), ..Identity::default() })
         });
         let mut edit = RequestEdit {
-            headers: HeaderEdits::default(),
-            answer: HeaderEdits::default(),
+            headers: &mut HeaderEdits::default(),
+            answer: &mut HeaderEdits::default(),
             request: &RequestHead::new(),
             bytes: b"",
             body: None,

@@ -234,6 +234,9 @@ impl Account {
         if serves || now.ns < state.refused_until_ns.max(probe_at_ns) {
             return Begin::No;
         }
+        if state.loans[0].left < fleet.cost.get() {
+            state.end_first();
+        }
         state.ahead = state.demand(fleet, now.ns).min(fleet.ahead_max(gateways));
         (state.asked_ns, state.used) = (now.ns, 0);
         state.asking_until_ns = now.ns + patience_ns;
