@@ -66,7 +66,8 @@ fn the_next_loan_follows_the_first() {
     assert_eq!(periods, [1, 2, 2, 2]);
     // Asked for again within a lease: twice as much.
     let third = ask(account, &terms, 4);
-    assert_eq!(third.over[..], [Over { epoch: 1, amount: 2, unused: 0 }]);
+    let used_up = |epoch, amount| Over { epoch, amount, unused: 0 };
+    assert_eq!(third.over[..], [used_up(1, 2), used_up(2, 3)]);
     assert!(third.ahead >= 1);
 }
 
