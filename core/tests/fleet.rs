@@ -200,22 +200,13 @@ fn a_failover_costs_no_more_than_is_said() {
         let cluster = RedisCluster::start();
         let rule = limit(&format!("rate = \"{rate}/s\", burst = {burst}, when_away = \"{when_away}\""));
         let fleet = gateways(&nodes(&cluster), &rule);
+        let _ = Asker::of(&fleet[0]).batch(1);
         let name = "ringway:limit:api:b:";
         let key = cluster.masters().iter().find_map(|node| {
             let keys = node.talk().ask(&["KEYS", &format!("{name}*")]);
             format!("{keys:?}").split('"').find(|text| text.starts_with(name)).map(str::to_owned)
         });
-        let _ = Asker::of(&fleet[0]).batch(1);
-        let key = key.unwrap_or_else(|| {
-            cluster
-                .masters()
-                .iter()
-                .find_map(|node| {
-                    let keys = node.talk().ask(&["KEYS", &format!("{name}*")]);
-                    format!("{keys:?}").split('"').find(|text| text.starts_with(name)).map(str::to_owned)
-                })
-                .expect("the budget's key")
-        });
+        let key = key.expect("the budget's key");
         let owner = cluster.owner(key_slot(key.as_bytes()));
         let (began, time) = (Instant::now(), Duration::from_secs(8));
         let counts: Vec<[usize; 3]> = thread::scope(|scope| {

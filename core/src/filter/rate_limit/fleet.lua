@@ -19,6 +19,8 @@ local function numbers(args)
 end
 
 local BUCKET = '<ddddddd'
+-- A core uses what it has of a loan up to this much later than its gateway says so: the 4 ms of a core's own lease.
+local LATE_US = 4000
 
 -- A token bucket, which is full at a moment; what is lent and not reported keeps it from filling.
 -- us per token | burst | us of a lease | gateways | least | ahead | debt | lent at most, then of each loan that is over:
@@ -62,7 +64,10 @@ local function bucket(keys, args)
     else
       known = false
     end
-    if known then full = math.max(full, now + out * token) - math.min(unused, lent) * token end
+    if known then
+      local late = unused < lent and LATE_US or 0
+      full = math.max(full, now + late + out * token) - math.min(unused, lent) * token
+    end
   end
   local top, out = now + burst * token, older + newer
   full = math.min(math.max(full, now + out * token) + debt * token, top)
