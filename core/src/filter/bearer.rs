@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use super::RequestEdit;
 use super::auth::{Auth, Denied};
+use super::credentials::{Found, Sources};
 use crate::exchange::{HeaderEdit, HeaderEdits, Identity, Refusal, claim, texts};
 use crate::identity::{Refused, Spared, Verified};
 use crate::observe::Flag;
@@ -92,6 +93,24 @@ impl Bearer {
         })
     }
 
+    /// Examines the token that a request brings, and takes it out of what goes on.
+    #[inline]
+    pub(super) fn take<'p, 'r>(
+        &self,
+        sources: &'p Sources,
+        request: &mut RequestEdit<'p, 'r>,
+        examine: impl FnOnce(&mut RequestEdit<'p, 'r>, &[u8]) -> Auth<'p>,
+    ) -> Auth<'p> {
+        let found = sources.find(request);
+        let auth = match &found {
+            Found::Nothing => return Auth::Absent,
+            Found::Several => Auth::Denied(self.several()),
+            Found::One(token) => examine(request, token),
+        };
+        sources.strip(request);
+        auth
+    }
+
     pub(super) fn challenge(&self) -> &str {
         &self.challenge
     }
@@ -163,7 +182,7 @@ impl Bearer {
         self.denial_with("invalid_token", text, text)
     }
 
-    pub(super) fn several(&self) -> Box<Denied> {
+    fn several(&self) -> Box<Denied> {
         self.denial_with("invalid_request", "several credentials", "the request brings several tokens")
     }
 

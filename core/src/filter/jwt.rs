@@ -27,7 +27,7 @@ use serde::Deserialize;
 
 use super::auth::{Auth, Authenticator, Tried, in_time, unavailable, undecided};
 use super::bearer::{Bearer, Claims, Failures, realm, set_fields, yes};
-use super::credentials::{Found, Places, Sources};
+use super::credentials::{Places, Sources};
 use super::trial::shown;
 use super::{Building, RequestEdit, Then, Trial, Waiting};
 use crate::exchange::Identity;
@@ -111,14 +111,7 @@ pub(super) fn build(config: &FilterConfig, building: &mut Building<'_>) -> Resul
 
 impl Authenticator for Jwt {
     fn authenticate<'p>(&'p self, request: &mut RequestEdit<'p, '_>) -> Auth<'p> {
-        let found = self.sources.find(request);
-        let auth = match &found {
-            Found::Nothing => return Auth::Absent,
-            Found::Several => Auth::Denied(self.bearer.several()),
-            Found::One(token) => self.examine(request, token, true),
-        };
-        self.sources.strip(request);
-        auth
+        self.bearer.take(&self.sources, request, |request, token| self.examine(request, token, true))
     }
 
     fn challenge(&self) -> &str {

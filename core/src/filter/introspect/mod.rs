@@ -36,7 +36,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::auth::{Auth, Authenticator, Tried, unavailable};
 use super::bearer::{Bearer, Claims, Failures, realm, yes};
-use super::credentials::{Found, Places, Sources};
+use super::credentials::{Places, Sources};
 use super::server::{Said, Server, basic, form_encoded};
 use super::{Building, RequestEdit, Then, Trial, Waiting};
 use crate::exchange::{Identity, claim};
@@ -237,14 +237,7 @@ fn no_keys() -> KeySource {
 
 impl Authenticator for Introspect {
     fn authenticate<'p>(&'p self, request: &mut RequestEdit<'p, '_>) -> Auth<'p> {
-        let found = self.sources.find(request);
-        let auth = match &found {
-            Found::Nothing => return Auth::Absent,
-            Found::Several => Auth::Denied(self.bearer.several()),
-            Found::One(token) => self.examine(request, token),
-        };
-        self.sources.strip(request);
-        auth
+        self.bearer.take(&self.sources, request, |request, token| self.examine(request, token))
     }
 
     fn challenge(&self) -> &str {
