@@ -184,7 +184,7 @@ async fn serve(
     let (died_tx, died) = mpsc::channel(seats.cpus.len());
     let crew =
         shards::Crew { engine, cpus: &seats.cpus, limits: &limits, process: &document.snapshot.process, died_tx };
-    let shards::Started { port, gauges, inbox, log, errands } =
+    let shards::Started { port, gauges, inbox, log, errands, workers } =
         shards::start(&crew, &plan).map_err(StartError::Other)?;
     let (orders, ordered) = mpsc::channel(QUEUED_MAX);
     let document = Arc::new(document);
@@ -193,7 +193,8 @@ async fn serve(
         Serving { document: document_now, plan: plan_now, generation: FIRST_GENERATION, bound: bound.clone(), known };
     let (path, cpus) = (document.path.clone(), seats.cpus.clone());
     let seed = shards::random();
-    let control = Control::new(ControlParts { path, engine, cpus, port, gauges, names, serving, log, orders, seed });
+    let control =
+        Control::new(ControlParts { path, engine, cpus, port, gauges, names, serving, log, orders, workers, seed });
 
     spawn_local(control.clone().read_inbox(inbox));
     spawn_local(control.clone().run_errands(errands));

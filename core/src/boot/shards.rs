@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use super::cores;
 use crate::control::document::log_settings;
 use crate::mesh::inbox::INBOX_MESSAGES;
-use crate::mesh::{CoreGauges, Errand, Receiver, Workers, inbox};
+use crate::mesh::{CoreGauges, Errand, Receiver, WorkerCounts, Workers, inbox};
 use crate::net::EngineKind;
 use crate::observe::access_log::LINE_BYTES_MAX;
 use crate::observe::{CoreLog, LogTarget, LogWriter, log_ring};
@@ -42,6 +42,7 @@ pub struct Started {
     pub inbox: Receiver<ControlMessage>,
     pub log: Option<LogWriter>,
     pub errands: mpsc::Receiver<Errand>,
+    pub workers: Arc<WorkerCounts>,
 }
 
 /// Starts the log's writer and one thread per core. They acknowledge the plan through the inbox.
@@ -82,7 +83,8 @@ pub fn start(crew: &Crew<'_>, plan: &Arc<Plan>) -> Result<Started, String> {
         };
         begin(start, crew.cpus[core], crew.died_tx.clone())?;
     }
-    Ok(Started { port: ShardPort::of_control(&senders), gauges, inbox: inbox_of_control, log, errands })
+    let port = ShardPort::of_control(&senders);
+    Ok(Started { port, gauges, inbox: inbox_of_control, log, errands, workers: workers.counts() })
 }
 
 fn begin(start: CoreStart, cpu: Option<usize>, died: mpsc::Sender<(usize, String)>) -> Result<(), String> {

@@ -34,7 +34,7 @@ pub use adopt::say_blockers;
 pub use names::{Known, LOOKUPS_MAX, Names, system_lookup};
 pub use reload::{Bound, Left, Order, QUEUED_MAX, Refused, Serving, bind_listeners};
 
-use crate::mesh::{CoreGauges, Errand, Receiver, Sent, ToControl, ToShard};
+use crate::mesh::{CoreGauges, Errand, Receiver, Sent, ToControl, ToShard, WorkerCounts};
 use crate::net::EngineKind;
 pub use crate::observe::say;
 use crate::observe::{LogWriter, ProcessFacts};
@@ -94,6 +94,7 @@ pub struct ControlParts {
     pub serving: Serving,
     pub log: Option<LogWriter>,
     pub orders: mpsc::Sender<Order>,
+    pub workers: Arc<WorkerCounts>,
     /// Random.
     pub seed: u64,
 }
@@ -125,6 +126,7 @@ pub struct Control {
     drain_wanted: Notify,
     drain_news: Notify,
     log: RefCell<Option<LogWriter>>,
+    workers: Arc<WorkerCounts>,
     started: SystemTime,
 }
 
@@ -151,7 +153,7 @@ impl Signals {
 
 impl Control {
     pub fn new(parts: ControlParts) -> Rc<Control> {
-        let ControlParts { path, engine, cpus, port, gauges, names, serving, log, orders, seed } = parts;
+        let ControlParts { path, engine, cpus, port, gauges, names, serving, log, orders, workers, seed } = parts;
         Rc::new(Control {
             telemetry: Telemetry::new(cpus.len()),
             generations: Cell::new(serving.generation),
@@ -166,6 +168,7 @@ impl Control {
             drain_wanted: Notify::new(),
             drain_news: Notify::new(),
             log: RefCell::new(log),
+            workers,
             started: SystemTime::now(),
             checks: Checks::new(seed),
             issuers: Issuers::new(seed),
@@ -370,6 +373,7 @@ impl Control {
             clusters: upstreams::facts(&self.serving.borrow().plan),
             issuers: issuers::facts(&self.serving.borrow().plan),
             limits: limits::facts(&self.serving.borrow().plan),
+            workers: self.workers.facts(),
         }
     }
 }

@@ -43,4 +43,4 @@ pub use quota::{Quota, Share};
 pub use registry::Registry;
 pub use window::Window;
 pub use word::Word;
-pub use workers::{Busy, Call, Calls, Errand, Ring, Workers};
+pub use workers::{Busy, Call, Calls, Errand, Ring, WorkerCounts, WorkerFacts, Workers};

@@ -9,6 +9,7 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -31,6 +32,35 @@ type Place<T> = Arc<Mutex<Option<T>>>;
 pub struct Workers {
     jobs: SyncSender<Job>,
     errands: mpsc::Sender<Errand>,
+    counts: Arc<WorkerCounts>,
+}
+
+/// What the workers' threads had and have to do, for whoever watches them.
+#[derive(Debug, Default)]
+pub struct WorkerCounts {
+    taken: AtomicU64,
+    begun: AtomicU64,
+    done: AtomicU64,
+    refused: AtomicU64,
+}
+
+/// [`WorkerCounts`] at one moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct WorkerFacts {
+    pub waiting: u64,
+    pub running: u64,
+    pub done: u64,
+    /// Since as much as may wait was waiting.
+    pub refused: u64,
+}
+
+impl WorkerCounts {
+    pub fn facts(&self) -> WorkerFacts {
+        // What happens last is read first: no difference comes out below what it is.
+        let [done, begun, taken, refused] =
+            [&self.done, &self.begun, &self.taken, &self.refused].map(|count| count.load(Ordering::Relaxed));
+        WorkerFacts { waiting: taken.saturating_sub(begun), running: begun.saturating_sub(done), done, refused }
+    }
 }
 
 /// As much as may wait is waiting already.
@@ -45,21 +75,30 @@ impl Workers {
     pub fn start(threads: usize, queue_max: usize) -> io::Result<(Workers, mpsc::Receiver<Errand>)> {
         let (sender, receiver) = sync_channel(queue_max);
         let receiver = Arc::new(Mutex::new(receiver));
+        let counts = Arc::new(WorkerCounts::default());
         for number in 0..threads.max(1) {
-            let receiver = receiver.clone();
-            thread::Builder::new().name(format!("ringway-work-{number}")).spawn(move || work(&receiver))?;
+            let (receiver, counts) = (receiver.clone(), counts.clone());
+            thread::Builder::new().name(format!("ringway-work-{number}")).spawn(move || work(&receiver, &counts))?;
         }
         let (errands, to_run) = mpsc::channel(ERRANDS_MAX);
-        Ok((Workers { jobs: sender, errands }, to_run))
+        Ok((Workers { jobs: sender, errands, counts }, to_run))
+    }
+
+    pub fn counts(&self) -> Arc<WorkerCounts> {
+        self.counts.clone()
     }
 }
 
 /// Until all senders are gone. A job that panics costs its own result.
-fn work(jobs: &Mutex<Receiver<Job>>) {
+fn work(jobs: &Mutex<Receiver<Job>>, counts: &WorkerCounts) {
     loop {
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
         match job {
-            Ok(job) => drop(catch_unwind(AssertUnwindSafe(job))),
+            Ok(job) => {
+                counts.begun.fetch_add(1, Ordering::Relaxed);
+                drop(catch_unwind(AssertUnwindSafe(job)));
+                counts.done.fetch_add(1, Ordering::Relaxed);
+            }
             Err(_) => return,
         }
     }
@@ -89,7 +128,14 @@ impl Calls {
             let place = place;
             put(&place, work());
         });
-        self.workers.jobs.try_send(job).map(|()| call).map_err(|_| Busy)
+        let counts = &self.workers.counts;
+        // Counted before a worker can begin it.
+        counts.taken.fetch_add(1, Ordering::Relaxed);
+        self.workers.jobs.try_send(job).map(|()| call).map_err(|_| {
+            counts.taken.fetch_sub(1, Ordering::Relaxed);
+            counts.refused.fetch_add(1, Ordering::Relaxed);
+            Busy
+        })
     }
 
     /// Has the control thread run what `begin` makes there.

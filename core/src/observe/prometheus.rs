@@ -1,5 +1,6 @@
 //! The text of `/metrics` (Prometheus exposition format 0.0.4). Runs on the control thread; gathers nothing itself.
 
+use crate::mesh::WorkerFacts;
 use crate::observe::core_meters::{CORE_FIELDS, Kind};
 use crate::observe::histogram::HistogramSnapshot;
 use crate::observe::issuers::IssuerFacts;
@@ -32,6 +33,7 @@ pub struct ProcessFacts {
     pub clusters: Vec<ClusterFacts>,
     pub issuers: Vec<IssuerFacts>,
     pub limits: Vec<LimitFacts>,
+    pub workers: WorkerFacts,
 }
 
 /// Keeps each core's last snapshot: a core that is late for one scrape must not make sums go back.
@@ -67,6 +69,7 @@ impl Scrape {
         super::issuers::render(&mut page, &facts.issuers);
         super::redis::render(&mut page, self.cores.values().flat_map(|seen| &seen.snapshot.redis));
         super::limits::render(&mut page, &facts.limits);
+        workers(&mut page, &facts.workers);
         self.by_core(&mut page);
         self.imbalance(&mut page);
         for seen in self.cores.values_mut() {
@@ -160,6 +163,18 @@ fn process(page: &mut Page, facts: &ProcessFacts) {
     const ERRORS: &str = "ringway_access_log_write_errors_total";
     page.family(ERRORS, "counter", "Writes of the access log that failed; they are tried again.");
     page.sample(ERRORS, &[], facts.access_log_write_errors);
+}
+
+/// What is too slow for a core's loop (hashes of passwords, slow signatures).
+fn workers(page: &mut Page, facts: &WorkerFacts) {
+    page.family("ringway_workers_waiting", "gauge", "Jobs that wait for a worker's thread.");
+    page.sample("ringway_workers_waiting", &[], facts.waiting);
+    page.family("ringway_workers_running", "gauge", "Jobs that a worker's thread does now.");
+    page.sample("ringway_workers_running", &[], facts.running);
+    const JOBS: &str = "ringway_workers_jobs_total";
+    page.family(JOBS, "counter", "Jobs for the workers' threads; refused: the queue was full.");
+    page.sample(JOBS, &[("result", &"done")], facts.done);
+    page.sample(JOBS, &[("result", &"refused")], facts.refused);
 }
 
 /// The two metrics that the common alert rules know, by route pattern.
