@@ -137,7 +137,7 @@ impl Adoption {
     }
 }
 
-#[cfg(all(test, not(ringway_loom)))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use std::time::Duration;

@@ -32,7 +32,7 @@ impl<const KINDS: usize> CoreCounts<KINDS> {
     }
 }
 
-#[cfg(all(test, not(ringway_loom)))]
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -1,7 +1,5 @@
 //! An eventfd: what a producer writes to wake a shard that sleeps in its reactor. Does not decide when to ring (`inbox`).
 
-#![cfg_attr(ringway_loom, allow(dead_code))] // the model rings a condition variable instead
-
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};

@@ -133,7 +133,7 @@ impl<T: Clone> Drop for Doing<T> {
     }
 }
 
-#[cfg(all(test, not(ringway_loom)))]
+#[cfg(test)]
 mod tests {
     use super::*;
 

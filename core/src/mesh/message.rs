@@ -160,7 +160,7 @@ impl<P: Send + Sync + 'static, S: Send + 'static> Message for ToControl<P, S> {
     }
 }
 
-#[cfg(all(test, not(ringway_loom)))]
+#[cfg(test)]
 mod tests {
     use super::*;
 

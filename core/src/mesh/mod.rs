@@ -13,8 +13,6 @@ pub mod gauge;
 pub mod inbox;
 mod joint;
 pub mod message;
-#[cfg(ringway_loom)]
-mod model;
 mod nonces;
 mod places;
 pub mod policy;

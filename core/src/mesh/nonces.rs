@@ -102,7 +102,7 @@ impl Part {
     }
 }
 
-#[cfg(all(test, not(ringway_loom)))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use std::sync::Arc;

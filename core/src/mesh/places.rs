@@ -30,7 +30,7 @@ impl Drop for Place {
     }
 }
 
-#[cfg(all(test, not(ringway_loom)))]
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -132,7 +132,7 @@ fn send_on<M: Message>(lane: Option<&Lane<M>>, message: M, tally: &Tally) -> Sen
     }
 }
 
-#[cfg(all(test, not(ringway_loom)))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::mesh::inbox::{Receiver, inbox};

@@ -1,9 +1,8 @@
-//! The primitives the lock-free files are written against: the real ones, or loom's under `--cfg ringway_loom`. No
+//! The primitives the lock-free files are written against: the real ones, or loom's where `core/model` compiles them. No
 //! logic.
 //!
 //! `mesh/inbox.rs`, `observe/log_ring.rs` and `mesh/budget` use it. Whoever writes another thing that two threads touch
-//! imports from here too, so that it can be model-checked. The flag is our own and not the usual `loom`, since that one
-//! takes `tokio::net` away from the whole build.
+//! imports from here too, and names the file in `core/model`, so that it is model-checked.
 
 #[cfg(not(ringway_loom))]
 pub(crate) use real::*;

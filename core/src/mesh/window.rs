@@ -87,7 +87,7 @@ impl<const KINDS: usize, const N: usize> Window<KINDS, N> {
     }
 }
 
-#[cfg(all(test, not(ringway_loom)))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use std::sync::Arc;

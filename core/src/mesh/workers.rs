@@ -222,7 +222,7 @@ impl<T> Drop for Call<T> {
     }
 }
 
-#[cfg(all(test, not(ringway_loom)))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use std::sync::mpsc::channel;

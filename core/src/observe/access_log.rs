@@ -314,5 +314,5 @@ fn combined(out: &mut Vec<u8>, times: &mut Times, line: &Line<'_>) {
     out.extend_from_slice(b"\"\n");
 }
 
-#[cfg(all(test, not(ringway_loom)))]
+#[cfg(test)]
 mod tests;

@@ -136,7 +136,7 @@ impl CoreSnapshot {
     }
 }
 
-#[cfg(all(test, not(ringway_loom)))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use std::collections::HashSet;

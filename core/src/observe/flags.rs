@@ -135,7 +135,7 @@ pub fn markdown() -> String {
     page
 }
 
-#[cfg(all(test, not(ringway_loom)))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use std::collections::HashSet;

@@ -158,7 +158,7 @@ impl HistogramSnapshot {
     }
 }
 
-#[cfg(all(test, not(ringway_loom)))]
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -214,5 +214,5 @@ impl Complaints {
     }
 }
 
-#[cfg(all(test, not(ringway_loom)))]
+#[cfg(test)]
 mod tests;

@@ -361,5 +361,5 @@ impl ComboTable {
     }
 }
 
-#[cfg(all(test, not(ringway_loom)))]
+#[cfg(test)]
 mod tests;

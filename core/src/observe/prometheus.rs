@@ -288,7 +288,7 @@ pub(super) struct Page {
 }
 
 impl Page {
-    #[cfg(all(test, not(ringway_loom)))]
+    #[cfg(test)]
     pub(super) fn text(&self) -> &str {
         &self.text
     }
@@ -369,5 +369,5 @@ impl Write for Escaped<'_> {
     }
 }
 
-#[cfg(all(test, not(ringway_loom)))]
+#[cfg(test)]
 mod tests;

@@ -103,7 +103,7 @@ pub(super) fn render<'a>(page: &mut Page, snapshots: impl Iterator<Item = &'a Re
     }
 }
 
-#[cfg(all(test, not(ringway_loom)))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::observe::core_meters::add;

@@ -124,7 +124,7 @@ impl Adaptive {
     }
 }
 
-#[cfg(all(test, not(ringway_loom)))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use std::time::Duration;

@@ -222,5 +222,5 @@ fn sleep_ms(rules: &Rules) -> u64 {
     rules.sleep.as_millis() as u64
 }
 
-#[cfg(all(test, not(ringway_loom)))]
+#[cfg(test)]
 mod tests;

@@ -212,5 +212,5 @@ fn eject(cluster: &ClusterNode, endpoint: &EndpointNode, rules: &Rules, now_ms: 
     true
 }
 
-#[cfg(all(test, not(ringway_loom)))]
+#[cfg(test)]
 mod tests;

@@ -74,7 +74,7 @@ pub fn allowed(node: &ClusterNode, budget: RetryBudget, now_ms: u64) -> bool {
     tried[RETRIES] < most
 }
 
-#[cfg(all(test, not(ringway_loom)))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use std::time::UNIX_EPOCH;

@@ -1,5 +1,5 @@
 //! Loom explores the interleavings of the wake protocol:
-//! `RUSTFLAGS="--cfg ringway_loom" cargo test --release model_tests`.
+//! `cargo test -p ringway-model`.
 
 use super::*;
 use loom::thread;
