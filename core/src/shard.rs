@@ -39,6 +39,8 @@ pub const LEND_EVERY: Duration = Duration::from_millis(50);
 const HELD_AGAIN: Duration = Duration::from_secs(1);
 /// A step of the wall clock shows this late at most.
 const WALL_READ_EVERY: Duration = Duration::from_secs(1);
+/// What a filter may take of its core's time in one go.
+const HELD_MAX: Duration = Duration::from_millis(10);
 /// `Sun, 06 Nov 1994 08:49:37 GMT`
 const DATE_BYTES: usize = 29;
 
@@ -76,6 +78,9 @@ pub struct Shard {
     stage: Cell<Stage>,
     per_ip: RefCell<AHashMap<IpAddr, u32>>,
     date: RefCell<Date>,
+    second: Cell<Second>,
+    /// A filter that takes more ticks has held up everybody on this core: it is named.
+    pub held_ticks: u64,
     /// Until then, in the reactor's milliseconds, no further filter is named.
     held_told_ms: Cell<u64>,
     /// Wall clock at a moment of the reactor's, read once a second: log times and `Date` cost no system call.
@@ -93,9 +98,18 @@ pub struct Adopted {
 }
 
 struct Date {
-    /// Another second begins, or the wall clock may have been set.
-    until: Option<Instant>,
+    /// Seconds since 1970.
+    of: Option<u64>,
     text: [u8; DATE_BYTES],
+}
+
+/// A second of the wall clock.
+#[derive(Clone, Copy)]
+struct Second {
+    /// Another one begins, or the wall clock may have been set.
+    until: Instant,
+    /// Since 1970.
+    unix_s: u64,
 }
 
 /// What a shard is made of.
@@ -139,7 +153,9 @@ impl Shard {
             exchanges: Recycled::new(EXCHANGES_KEPT_MAX),
             stage: Cell::new(Stage::Serving),
             per_ip: RefCell::default(),
-            date: RefCell::new(Date { until: None, text: [0; DATE_BYTES] }),
+            date: RefCell::new(Date { of: None, text: [0; DATE_BYTES] }),
+            second: Cell::new(Second { until: net.now(), unix_s: 0 }),
+            held_ticks: net.ticks_of(HELD_MAX),
             held_told_ms: Cell::new(0),
             wall: Cell::new((SystemTime::now(), net.now())),
             meters,
@@ -218,22 +234,32 @@ impl Shard {
 
     /// Writes the present `Date` (RFC 9110 5.6.7), made once a second.
     pub fn with_date<R>(&self, write: impl FnOnce(&[u8]) -> R) -> R {
-        let moment = self.net.reaped_at();
+        let unix_s = self.unix_s();
         let mut date = self.date.borrow_mut();
-        if date.until.is_none_or(|until| moment >= until) {
-            let now = self.wall_time(moment);
+        if date.of != Some(unix_s) {
+            let now = UNIX_EPOCH + Duration::from_secs(unix_s);
             // Always 29 bytes (RFC 9110 5.6.7), so writing them cannot fail.
             let _ = write!(&mut date.text[..], "{}", httpdate::HttpDate::from(now));
-            let into_second = now.duration_since(UNIX_EPOCH).unwrap_or_default().subsec_nanos();
-            let next_second = moment + (Duration::from_secs(1) - Duration::from_nanos(into_second.into()));
-            date.until = Some(next_second.min(self.wall.get().1 + WALL_READ_EVERY));
+            date.of = Some(unix_s);
         }
         write(&date.text)
     }
 
     /// The wall clock in seconds since 1970.
+    #[inline]
     pub fn unix_s(&self) -> u64 {
-        self.wall_time(self.net.reaped_at()).duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+        let Second { until, unix_s } = self.second.get();
+        if self.net.reaped_at() < until { unix_s } else { self.begin_second() }
+    }
+
+    #[cold]
+    fn begin_second(&self) -> u64 {
+        let moment = self.net.reaped_at();
+        let now = self.wall_time(moment).duration_since(UNIX_EPOCH).unwrap_or_default();
+        let next = moment + (Duration::from_secs(1) - Duration::from_nanos(now.subsec_nanos().into()));
+        let until = next.min(self.wall.get().1 + WALL_READ_EVERY);
+        self.second.set(Second { until, unix_s: now.as_secs() });
+        now.as_secs()
     }
 
     /// The wall clock at `moment`, a recent one.

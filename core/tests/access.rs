@@ -220,6 +220,26 @@ fn any_of_takes_the_first_kind_that_is_there() {
 }
 
 #[test]
+fn any_of_takes_out_the_credentials_of_all_its_kinds() {
+    let (origin, signer) = (Origin::saying("x"), Signer::es256("a"));
+    let setup = format!("{}{KEYS}", issuer(&signer));
+    let kinds = "{ any_of = [{ jwt = { issuer = \"corp\", forward = false } }, { api_key = {} }, \
+        { hmac = {} }, { api_key = { header = \"x-other\", cookie = \"key\" } }] }";
+    let setup = format!("{setup}[consumers.carol.hmac_keys]\nk = \"text:{}\"\n", "k".repeat(32));
+    let gateway = gateway(&origin, &setup, kinds);
+    let others = "X-API-Key: alice-key\r\nX-Other: nobody\r\nCookie: key=alice-key; a=1\r\nSignature: s=:x:\r\n";
+    let seen = |credentials: &str| {
+        send(&gateway, "/", credentials).expect(200);
+        let last = origin.last();
+        ["authorization", "x-api-key", "x-other", "signature", "cookie"]
+            .map(|name| last.header(name).map(str::to_owned))
+    };
+    let rest = [None, None, None, None, Some("a=1".to_owned())];
+    assert_eq!(seen(&format!("{}{others}", bearer(&signer, json!({})))), rest);
+    assert_eq!(seen(&format!("Authorization: Bearer opaque\r\n{others}")), rest);
+}
+
+#[test]
 fn roles_come_from_claims_groups_and_filters() {
     let (origin, signer) = (Origin::saying("x"), Signer::es256("a"));
     let setup = format!("{}{KEYS}", issuer(&signer));

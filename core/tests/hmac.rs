@@ -431,6 +431,26 @@ fn a_signature_is_taken_once_on_all_gateways_of_a_fleet() {
     assert_eq!(origin.count(), 3);
 }
 
+/// A policy and a route may both ask for a signature: there is one, and it is this request's.
+#[test]
+fn two_filters_take_the_signature_of_one_request() {
+    let origin = Origin::saying("x");
+    let gateway = gateway(&origin, "{ hmac = {} }, { hmac = {} }");
+    let signed = Signed::post("/x", b"hello");
+    signed.send(&gateway).expect(200);
+    refused(&signed.send(&gateway), "replayed_signature", "a second time");
+    if redis::is_missing("two_filters_take_the_signature_of_one_request") {
+        return;
+    }
+    let server = RedisServer::start(&[]);
+    let filters = "{ hmac = {} }, { hmac = { redis = \"fleet\" } }, { hmac = {} }";
+    let document = format!("[redis.fleet]\nnodes = [\"{}\"]\n{}", server.address(), document(&origin, filters));
+    let gateways = [0, 1].map(|_| Gateway::start(&document));
+    let signed = Signed::post("/x", b"hello");
+    signed.send(&gateways[0]).expect(200);
+    gateways.iter().for_each(|gateway| refused(&signed.send(gateway), "replayed_signature", "in the fleet"));
+}
+
 #[test]
 fn it_is_one_of_several_kinds() {
     let origin = Origin::saying("x");

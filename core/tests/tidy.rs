@@ -48,7 +48,10 @@ fn sources(under: &str) -> Vec<(String, String)> {
 }
 
 fn shipped() -> Vec<(String, String)> {
-    ["core/src", "core/model/src", "proto/src", "config/src", "perf/src"].iter().flat_map(|under| sources(under)).collect()
+    ["core/src", "core/model/src", "proto/src", "config/src", "perf/src"]
+        .iter()
+        .flat_map(|under| sources(under))
+        .collect()
 }
 
 /// The code before the tests at a file's foot.

@@ -62,6 +62,7 @@ fn main() {
                 matched: Matched { table: &table, route: 0, captures: &captures },
                 identity: &mut None,
                 ends_unix_s: &mut None,
+                nonce: &mut None,
                 held: &mut held,
                 state: &state,
                 net: &net,

@@ -136,8 +136,7 @@ async fn wait_for_request(shard: &Shard, stream: &Stream, connection: &Connectio
 /// Reads a request, serves it, and notes what became of it.
 async fn one_request(shard: &Rc<Shard>, client: &Stream, connection: &Connection, x: &mut Exchange) -> After {
     let Some((adopted, index)) = connection.listening.plan(shard) else { return After::Close };
-    let listener = &adopted.plan.listeners[index as usize];
-    let serving = Serving { shard, adopted: &adopted, listener, listener_index: index, client, connection };
+    let serving = Serving::new(shard, &adopted, index, client, connection);
     let mut open = OpenRequest::new(&serving, x);
     let x = &mut *open.exchange;
     let after = match read_head(&serving, x).await {

@@ -13,6 +13,8 @@ const EDITS_INLINE: usize = 6;
 #[derive(Default)]
 pub struct HeaderEdits<'p> {
     edits: SmallVec<[HeaderEdit<'p>; EDITS_INLINE]>,
+    /// False: none takes away what an earlier one has added, and nobody has to look for it.
+    may_undo: bool,
 }
 
 /// One edit; names are lower case.
@@ -68,7 +70,9 @@ impl From<String> for EditValue<'_> {
 }
 
 impl<'p> HeaderEdits<'p> {
+    #[inline]
     pub fn push(&mut self, edit: HeaderEdit<'p>) {
+        self.may_undo |= edit.takes_away() && !self.edits.is_empty();
         self.edits.push(edit);
     }
 
@@ -95,6 +99,7 @@ impl<'p> HeaderEdits<'p> {
     /// The edit applies before those from number `at` on.
     pub fn insert(&mut self, at: usize, edit: HeaderEdit<'p>) {
         self.edits.insert(at, edit);
+        self.may_undo = true;
     }
 
     /// Forgets what changes a field of one of these names (lower case).
@@ -109,6 +114,7 @@ impl<'p> HeaderEdits<'p> {
     pub fn bring_to_front(&mut self, at: usize) {
         let later = self.edits.len() - at;
         self.edits.rotate_right(later);
+        self.may_undo |= self.edits.iter().any(HeaderEdit::takes_away);
     }
 
     /// True if a field that was received must not be copied.
@@ -136,25 +142,52 @@ impl<'p> HeaderEdits<'p> {
 
     /// The same of the first `len` edits alone.
     pub fn written_within(&self, len: usize) -> impl Iterator<Item = (&str, &str)> {
-        let edits = &self.edits[..len];
-        edits.iter().enumerate().filter_map(|(at, edit)| match edit {
+        (0..len).filter_map(move |at| self.written_at(at, len))
+    }
+
+    /// The same as [`HeaderEdits::written`], where it has to be fast.
+    #[inline]
+    pub fn each_written(&self, mut see: impl FnMut(&str, &str)) {
+        for at in 0..self.edits.len() {
+            if let Some((name, value)) = self.written_at(at, self.edits.len()) {
+                see(name, value);
+            }
+        }
+    }
+
+    /// What edit `at` writes, unless one that follows within the first `len` takes it away.
+    #[inline]
+    fn written_at(&self, at: usize, len: usize) -> Option<(&str, &str)> {
+        match &self.edits[at] {
             HeaderEdit::Remove(_) | HeaderEdit::RemoveAll(_) => None,
             HeaderEdit::Set(name, value) | HeaderEdit::Add(name, value) => {
-                let undone = edits[at + 1..].iter().any(|later| later.drops(name.as_bytes()));
-                (!undone).then_some((*name, &**value))
+                let is_undone = || self.edits[at + 1..len].iter().any(|later| later.drops(name.as_bytes()));
+                (!self.may_undo || !is_undone()).then_some((*name, &**value))
             }
-        })
+        }
     }
 }
 
+/// Most names differ in their first letter or in their length. `known` is in lower case.
+#[inline]
+fn is_same(known: &[u8], name: &[u8]) -> bool {
+    known.len() == name.len()
+        && known.first().map(|byte| byte | 0x20) == name.first().map(|byte| byte | 0x20)
+        && known.eq_ignore_ascii_case(name)
+}
+
 impl HeaderEdit<'_> {
+    #[inline]
+    fn takes_away(&self) -> bool {
+        !matches!(self, HeaderEdit::Add(..))
+    }
+
     /// True if it takes away a field of this name that was there before it.
+    #[inline]
     fn drops(&self, name: &[u8]) -> bool {
         match self {
-            HeaderEdit::Remove(named) | HeaderEdit::Set(named, _) => named.as_bytes().eq_ignore_ascii_case(name),
-            HeaderEdit::RemoveAll(start) => {
-                name.get(..start.len()).is_some_and(|name| name.eq_ignore_ascii_case(start.as_bytes()))
-            }
+            HeaderEdit::Remove(named) | HeaderEdit::Set(named, _) => is_same(named.as_bytes(), name),
+            HeaderEdit::RemoveAll(start) => name.get(..start.len()).is_some_and(|name| is_same(start.as_bytes(), name)),
             HeaderEdit::Add(..) => false,
         }
     }

@@ -173,11 +173,11 @@ fn write_upgrade(out: &mut Vec<u8>, fields: &[Field], bytes: &[u8]) {
 }
 
 fn write_edits(out: &mut Vec<u8>, edits: &HeaderEdits<'_>) {
-    for (name, value) in edits.written() {
+    edits.each_written(|name, value| {
         if name != "host" {
             write_field(out, name.as_bytes(), value.as_bytes());
         }
-    }
+    });
 }
 
 /// What an answer to a client says besides what the origin said.

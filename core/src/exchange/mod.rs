@@ -36,11 +36,20 @@ use ringway_proto::{NormalPath, RequestHead, ResponseHead};
 use smallvec::SmallVec;
 pub use transform::{Chained, STEP_BYTES_MAX, Transform, transform_whole};
 
+use crate::mesh::Nonce;
 use crate::observe::{Flag, Source, Try};
 use crate::route::Captures;
 
 /// Tries that a record holds without an allocation.
 const TRIES_INLINE: usize = 2;
+
+/// A nonce that is this request's, and nobody else's.
+#[derive(Debug, Clone, Copy)]
+pub struct ClaimedNonce {
+    pub nonce: Nonce,
+    /// Other gateways know it, too.
+    pub in_fleet: bool,
+}
 
 /// The state of one exchange.
 pub struct Exchange {
@@ -56,6 +65,8 @@ pub struct Exchange {
     pub identity: Option<Rc<Identity>>,
     /// When its credentials end, and with them an answer that has no end of its own.
     pub ends_unix_s: Option<u64>,
+    /// Of its signature, once claimed: another filter that asks for one takes it, too.
+    pub nonce: Option<ClaimedNonce>,
     /// Until it is over.
     pub held: HeldList,
     /// Some of the request's body may have been read.
@@ -107,6 +118,7 @@ impl Exchange {
             id: RequestId::default(),
             identity: None,
             ends_unix_s: None,
+            nonce: None,
             held: HeldList::new(),
             body_taken: false,
             body_read: false,
@@ -123,6 +135,7 @@ impl Exchange {
         self.id.clear();
         self.identity = None;
         self.ends_unix_s = None;
+        self.nonce = None;
         self.held.clear();
         self.body_taken = false;
         self.body_read = false;

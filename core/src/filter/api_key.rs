@@ -75,6 +75,10 @@ impl Authenticator for ApiKey {
         auth
     }
 
+    fn strip<'p>(&'p self, request: &mut RequestEdit<'p, '_>) {
+        self.sources.strip(request);
+    }
+
     fn challenge(&self) -> &str {
         ""
     }

@@ -4,8 +4,9 @@
 //! ```toml
 //! filters = [{ any_of = [{ jwt = { issuer = "corp" } }, { api_key = {} }] }]
 //! ```
-//! The first kind whose credentials the request brings decides. Without any the answer is 401 with a `WWW-Authenticate` of
-//! each kind, or, with `optional = true` in all of them, the request passes as nobody's.
+//! The first kind whose credentials the request brings decides; those of the others are taken out of what goes on all the
+//! same, unless they are to be forwarded. Without any the answer is 401 with a `WWW-Authenticate` of each kind, or, with
+//! `optional = true` in all of them, the request passes as nobody's.
 
 use std::borrow::Cow;
 use std::future::{Future, poll_fn};
@@ -28,6 +29,10 @@ const KINDS_MAX: usize = 8;
 /// One kind of credentials.
 pub(super) trait Authenticator: Send + Sync {
     fn authenticate<'p>(&'p self, request: &mut RequestEdit<'p, '_>) -> Auth<'p>;
+
+    /// Takes its credentials out of what goes on, unless they are to be forwarded. Whoever is asked to authenticate does it
+    /// unasked; this is for those that are not, since another kind has decided.
+    fn strip<'p>(&'p self, request: &mut RequestEdit<'p, '_>);
 
     /// `WWW-Authenticate` for who brings none (RFC 9110 section 11.6.1); empty: there is no scheme for it.
     fn challenge(&self) -> &str;
@@ -161,18 +166,23 @@ impl Authenticate {
 impl Filter for Authenticate {
     fn on_request<'p>(&'p self, request: &mut RequestEdit<'p, '_>) -> Verdict<'p> {
         let mut foreign = None;
-        for kind in &self.kinds {
-            match kind.authenticate(request) {
+        for (at, kind) in self.kinds.iter().enumerate() {
+            let verdict = match kind.authenticate(request) {
                 Auth::Known(identity) => {
                     admit(request, identity);
-                    return Verdict::Pass;
+                    Verdict::Pass
                 }
-                Auth::Absent => {}
-                Auth::Foreign(denied) => foreign = foreign.or(Some(denied)),
+                Auth::Absent => continue,
+                Auth::Foreign(denied) => {
+                    foreign = foreign.or(Some(denied));
+                    continue;
+                }
                 Auth::Denied(denied) => return denied.verdict(request),
-                Auth::Wait(waiting) => return Verdict::Wait(waiting),
-                Auth::Body(wants) => return Verdict::Body(wants),
-            }
+                Auth::Wait(waiting) => Verdict::Wait(waiting),
+                Auth::Body(wants) => Verdict::Body(wants),
+            };
+            self.kinds[at + 1..].iter().for_each(|other| other.strip(request));
+            return verdict;
         }
         match foreign {
             Some(denied) => denied.verdict(request),

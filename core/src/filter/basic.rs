@@ -105,6 +105,10 @@ impl Authenticator for Basic {
         auth
     }
 
+    fn strip<'p>(&'p self, request: &mut RequestEdit<'p, '_>) {
+        self.sources.strip(request);
+    }
+
     fn challenge(&self) -> &str {
         &self.challenge
     }

@@ -23,7 +23,7 @@ use regex_automata::{Anchored, Input};
 use ringway_config::Fault;
 use ringway_config::snapshot::FilterConfig;
 use ringway_config::units::DurationText;
-use ringway_proto::{Method, named};
+use ringway_proto::{Known, Method, named};
 use serde::Deserialize;
 
 use super::state::Numbers;
@@ -204,7 +204,7 @@ impl Filter for Cors {
 
 impl Cors {
     fn who_asks<'p>(&'p self, request: &RequestEdit<'p, '_>) -> Asks<'p> {
-        let mut said = named(&request.request.fields, request.bytes, "origin").filter(|field| !field.twin);
+        let mut said = request.request.fields.iter().filter(|field| field.known == Known::Origin && !field.twin);
         let Some(field) = said.next() else { return Asks::Nobody };
         let origin = field.value.of(request.bytes);
         if self.everybody {

@@ -6,7 +6,7 @@ use ringway_config::Fault;
 use ringway_config::http::HeaderName;
 use ringway_config::snapshot::FilterConfig;
 use ringway_proto::credentials::{after_scheme, decoded, is_param, param_value, without_param};
-use ringway_proto::{Field, Known, cookies};
+use ringway_proto::{Known, cookies};
 use serde::Deserialize;
 
 use super::{Building, RequestEdit};
@@ -93,11 +93,11 @@ impl Sources {
         let mut found = Found::Nothing;
         if let Some(header) = &self.header {
             let mut count = 0;
-            for value in header.values(request) {
+            header.each(request, |value| {
                 count += 1;
                 let credential = header.scheme.map_or(Some(value), |scheme| after_scheme(value, scheme));
                 credential.into_iter().for_each(|credential| found.add(Cow::Borrowed(credential)));
-            }
+            });
             // Two fields of which only one has our scheme: an origin might take the other.
             if count > 1 && header.known == Known::Authorization {
                 return Found::Several;
@@ -115,12 +115,22 @@ impl Sources {
     }
 
     /// Takes the credential out of what the origin sees; one in a header may stay.
+    #[inline]
     pub(super) fn strip<'p>(&'p self, request: &mut RequestEdit<'p, '_>) {
+        if !self.forward || self.cookie.is_some() || self.query.is_some() {
+            self.take_out(request);
+        }
+    }
+
+    fn take_out<'p>(&'p self, request: &mut RequestEdit<'p, '_>) {
         if let Some(header) = &self.header
             && !self.forward
-            && header.values(request).next().is_some()
         {
-            request.headers.push(HeaderEdit::Remove(&header.name));
+            let mut is_there = false;
+            header.each(request, |_| is_there = true);
+            if is_there {
+                request.headers.push(HeaderEdit::Remove(&header.name));
+            }
         }
         if let Some(name) = &self.cookie {
             strip_cookies(request, |found| found == name.as_bytes());
@@ -146,14 +156,17 @@ impl<'r> Found<'r> {
 }
 
 impl Header {
-    fn values<'r>(&'r self, request: &RequestEdit<'_, 'r>) -> impl Iterator<Item = &'r [u8]> + use<'r> {
-        let (fields, bytes) = (&request.request.fields, request.bytes);
-        let is_meant = move |field: &&Field| match self.known {
-            Known::Other => field.name.of(bytes).eq_ignore_ascii_case(self.name.as_bytes()),
-            known => field.known == known,
-        };
-        let counts = |field: &&Field| !field.twin && !field.nominated;
-        fields.iter().filter(is_meant).filter(counts).map(move |field| field.value.of(bytes))
+    /// Its values, in order.
+    #[inline]
+    fn each<'r>(&self, request: &RequestEdit<'_, 'r>, mut see: impl FnMut(&'r [u8])) {
+        let bytes = request.bytes;
+        for field in &request.request.fields {
+            let is_meant = field.known == self.known
+                && (self.known != Known::Other || field.name.of(bytes).eq_ignore_ascii_case(self.name.as_bytes()));
+            if is_meant && !field.twin && !field.nominated {
+                see(field.value.of(bytes));
+            }
+        }
     }
 }
 

@@ -114,6 +114,10 @@ impl Authenticator for Jwt {
         self.bearer.take(&self.sources, request, |request, token| self.examine(request, token, true))
     }
 
+    fn strip<'p>(&'p self, request: &mut RequestEdit<'p, '_>) {
+        self.sources.strip(request);
+    }
+
     fn challenge(&self) -> &str {
         self.bearer.challenge()
     }

@@ -51,7 +51,7 @@ use ringway_config::Fault;
 use ringway_config::snapshot::FilterConfig;
 use ringway_proto::{NormalPath, RequestHead};
 
-use crate::exchange::{HeaderEdits, HeldList, Identity, Refusal, RewriteError, Rewritten};
+use crate::exchange::{ClaimedNonce, HeaderEdits, HeldList, Identity, Refusal, RewriteError, Rewritten};
 use crate::mesh::Calls;
 use crate::net::Net;
 use crate::observe::Flag;
@@ -174,6 +174,8 @@ pub struct RequestEdit<'p, 'r> {
     pub identity: &'r mut Option<Rc<Identity>>,
     /// When its credentials end, and with them what has no end of its own.
     pub ends_unix_s: &'r mut Option<u64>,
+    /// Of its signature, once it has been claimed for this request.
+    pub nonce: &'r mut Option<ClaimedNonce>,
     /// What is given back once the exchange is over.
     pub held: &'r mut HeldList,
     pub state: &'r FilterState,

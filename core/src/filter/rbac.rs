@@ -196,10 +196,11 @@ impl Filter for Rbac {
             identity: request.identity.as_deref(),
             headers: request.headers,
         };
-        match self.decide(&asking, request.normal).0.refusal() {
-            None => Verdict::Pass,
-            Some(refusal) => Verdict::Reply(Box::new(refusal)),
+        let decision = self.decide(&asking, request.normal).0;
+        if decision == Decision::Allowed {
+            return Verdict::Pass;
         }
+        decision.refusal().map_or(Verdict::Pass, |refusal| Verdict::Reply(Box::new(refusal)))
     }
 
     fn authenticates(&self) -> bool {
@@ -261,9 +262,9 @@ impl Rbac {
     }
 
     fn decide_reading(&self, asking: &Asking<'_, '_>, path: &[u8]) -> (Decision, Option<&Compiled>) {
-        let method = if asking.method == b"HEAD" { b"GET" } else { asking.method };
+        let method = || if asking.method == b"HEAD" { b"GET" } else { asking.method };
         let fits = |rule: &&Compiled| {
-            (rule.methods.is_empty() || rule.methods.iter().any(|known| known.as_bytes() == method))
+            (rule.methods.is_empty() || rule.methods.iter().any(|known| known.as_bytes() == method()))
                 && (rule.routes.is_empty() || rule.routes.contains(&asking.route))
                 && (rule.paths.is_empty() || rule.paths.iter().any(|pattern| pattern.fits(path)))
         };

@@ -73,6 +73,7 @@ impl Passed {
             matched: Matched { table: &table, route: id, captures: &captures },
             identity: &mut None,
             ends_unix_s: &mut None,
+            nonce: &mut None,
             state: &FilterState::new(&building.finish().numbers, 0, 0, &Rc::from([]), None),
             calls: &Calls::new(Workers::start(1, 1).unwrap().0, std::sync::Arc::new(|_| {})),
             held: &mut HeldList::new(),

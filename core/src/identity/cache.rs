@@ -7,6 +7,9 @@ use std::cell::Cell;
 use ahash::RandomState;
 use hashbrown::HashTable;
 
+/// 192 bits of base64: as hard to meet by chance as a signature is to forge.
+const SIGNATURE_BYTES_HASHED: usize = 32;
+
 /// A bounded map from texts.
 pub struct TextCache<V> {
     index: HashTable<u32>,
@@ -15,6 +18,8 @@ pub struct TextCache<V> {
     free: Vec<u32>,
     /// Seeded at random in each process: which texts collide cannot be known outside.
     hasher: RandomState,
+    /// Bytes at a text's end that are hashed.
+    hashed_max: usize,
     hand: usize,
     entries_max: usize,
     bytes: usize,
@@ -37,6 +42,7 @@ impl<V> TextCache<V> {
             entries: Vec::new(),
             free: Vec::new(),
             hasher: RandomState::new(),
+            hashed_max: usize::MAX,
             hand: 0,
             entries_max,
             bytes: 0,
@@ -44,9 +50,20 @@ impl<V> TextCache<V> {
         }
     }
 
+    /// For texts that are kept only if they end in a good signature: nobody can make many with the same end, so that it
+    /// is enough to hash that.
+    pub fn of_signed(entries_max: usize, bytes_max: usize) -> TextCache<V> {
+        TextCache { hashed_max: SIGNATURE_BYTES_HASHED, ..TextCache::new(entries_max, bytes_max) }
+    }
+
+    #[inline]
+    fn hash(&self, text: &[u8]) -> u64 {
+        self.hasher.hash_one(&text[text.len().saturating_sub(self.hashed_max)..])
+    }
+
     #[inline]
     pub fn get(&self, text: &[u8]) -> Option<&V> {
-        let hash = self.hasher.hash_one(text);
+        let hash = self.hash(text);
         let number = self.index.find(hash, |number| self.entry(*number).is_some_and(|entry| *entry.text == *text))?;
         let entry = self.entry(*number)?;
         entry.used.set(true);
@@ -63,7 +80,7 @@ impl<V> TextCache<V> {
         while self.index.len() >= self.entries_max || self.bytes + bytes > self.bytes_max {
             self.evict_one();
         }
-        let hash = self.hasher.hash_one(text);
+        let hash = self.hash(text);
         let entry = Entry { text: text.into(), hash, used: Cell::new(false), bytes, value };
         let number = match self.free.pop() {
             Some(number) => {
@@ -82,7 +99,7 @@ impl<V> TextCache<V> {
     }
 
     pub fn remove(&mut self, text: &[u8]) {
-        let hash = self.hasher.hash_one(text);
+        let hash = self.hash(text);
         let entries = &self.entries;
         let same = |number: &u32| entries[*number as usize].as_ref().is_some_and(|entry| *entry.text == *text);
         if let Ok(found) = self.index.find_entry(hash, same) {
@@ -149,6 +166,17 @@ mod tests {
         }
         small.insert(b"too large for all of it", 0, 20_000);
         assert_eq!(small.get(b"too large for all of it"), None);
+    }
+
+    #[test]
+    fn texts_of_one_end_are_told_apart() {
+        let mut cache = TextCache::of_signed(100, 1 << 20);
+        let text = |number: u32| format!("{number}.{}", "s".repeat(SIGNATURE_BYTES_HASHED)).into_bytes();
+        (0..50).for_each(|number| cache.insert(&text(number), number, 0));
+        (0..50).for_each(|number| assert_eq!(cache.get(&text(number)), Some(&number)));
+        assert_eq!(cache.get(&text(50)), None);
+        assert_eq!(cache.get(&text(1)[1..]), None);
+        assert_eq!(cache.get(b"short"), None);
     }
 
     #[test]

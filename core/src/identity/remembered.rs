@@ -75,7 +75,7 @@ pub struct Spared {
 impl Default for Remembered {
     fn default() -> Self {
         Remembered {
-            good: RefCell::new(TextCache::new(GOOD_MAX, GOOD_BYTES_MAX)),
+            good: RefCell::new(TextCache::of_signed(GOOD_MAX, GOOD_BYTES_MAX)),
             bad: RefCell::new(TextCache::new(BAD_MAX, BAD_BYTES_MAX)),
             sources: RefCell::new(TextCache::new(SOURCES_MAX, SOURCES_BYTES_MAX)),
         }

@@ -172,6 +172,22 @@ impl Net {
         self.clock.now()
     }
 
+    /// Of the CPU's counter, for those who look at the time most often.
+    #[inline]
+    pub fn ticks(&self) -> u64 {
+        self.clock.ticks()
+    }
+
+    /// What so many ticks are in time.
+    pub fn time_of(&self, ticks: u64) -> Duration {
+        self.clock.time_of(ticks)
+    }
+
+    /// How many ticks that is, about.
+    pub fn ticks_of(&self, time: Duration) -> u64 {
+        self.clock.ticks_of(time)
+    }
+
     /// Descriptors in the reactor's table.
     pub fn descriptors(&self) -> usize {
         let entries = self.entries.borrow();

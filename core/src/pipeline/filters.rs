@@ -2,20 +2,17 @@
 
 use std::future::poll_fn;
 use std::task::Poll;
-use std::time::Duration;
 
 use ringway_proto::Body;
 use smallvec::SmallVec;
 
 use super::{Fields, Serving, client_body};
 use crate::exchange::{BodyReader, Exchange, HeaderEdit, HeaderEdits, Refusal};
-use crate::filter::{Hook, Matched, RequestEdit, Then, Verdict, Waiting};
+use crate::filter::{Filter, Hook, Matched, RequestEdit, Then, Verdict, Waiting};
 use crate::observe::Flag;
 use crate::plan::InForce;
 use crate::route::RouteId;
 
-/// A filter that takes longer has held up everybody on its core: it is named.
-const HELD_MAX: Duration = Duration::from_millis(10);
 /// Filters that want to see an answer, of which a request remembers so many without an allocation.
 const HOOKS_INLINE: usize = 2;
 
@@ -51,19 +48,38 @@ pub struct ReadBody {
     pub bytes: Vec<u8>,
 }
 
-/// Runs the filters of the exchange's route. What they made of it is in `done`, also if one of them answers (`Err`).
-/// `body_max`: bytes that the route takes.
-pub async fn run<'p>(
+/// Runs the filters of the exchange's route; what they make of it is in `done`. `None`: the request has passed them all,
+/// which is the rule, and costs no state that could wait. Otherwise see [`go_on`].
+#[inline(never)]
+pub fn pass<'p>(
     serving: &Serving<'p>,
     x: &mut Exchange,
     route: RouteId,
     in_force: InForce<'p>,
+    done: &mut Filtered<'p>,
+) -> Option<Stopped<'p>> {
+    let mut step = Step { route, in_force, at: 0, then: None, new_body: None };
+    match step.advance(serving, x, done) {
+        Verdict::Pass if step.new_body.is_none() => None,
+        verdict => Some(Stopped { step, verdict }),
+    }
+}
+
+/// A filter has said something else than that the request passes, or has made another body.
+pub struct Stopped<'p> {
+    step: Step<'p>,
+    verdict: Verdict<'p>,
+}
+
+/// Goes on from where the filters have stopped. `Err`: one of them answers. `body_max`: bytes that the route takes.
+pub async fn go_on<'p>(
+    Stopped { mut step, mut verdict }: Stopped<'p>,
+    serving: &Serving<'p>,
+    x: &mut Exchange,
     body_max: u64,
     done: &mut Filtered<'p>,
 ) -> Result<(), Ended> {
-    let mut step = Step { route, in_force, at: 0, then: None, new_body: None };
     loop {
-        let verdict = step.advance(serving, x, done);
         let replaced = step.new_body.take().map(|bytes| replace_body(x, done, bytes));
         match verdict {
             Verdict::Pass if replaced.is_some() => {}
@@ -79,6 +95,7 @@ pub async fn run<'p>(
                 step.then = Some(wants.then);
             }
         }
+        verdict = step.advance(serving, x, done);
     }
 }
 
@@ -96,6 +113,7 @@ struct Step<'p> {
 
 impl<'p> Step<'p> {
     /// Runs filters until one does not just pass the request on, one makes another body, or none is left.
+    #[inline(always)] // into `pass`, which ends most of them
     fn advance(&mut self, serving: &Serving<'p>, x: &mut Exchange, done: &mut Filtered<'p>) -> Verdict<'p> {
         let bytes = x.request_bytes.bytes();
         let mut edit = RequestEdit {
@@ -114,6 +132,7 @@ impl<'p> Step<'p> {
             matched: Matched { table: &serving.adopted.plan.table, route: self.route, captures: &x.captures },
             identity: &mut x.identity,
             ends_unix_s: &mut x.ends_unix_s,
+            nonce: &mut x.nonce,
             held: &mut x.held,
             state: &serving.adopted.filters,
             net: &serving.shard.net,
@@ -121,45 +140,48 @@ impl<'p> Step<'p> {
             unix_s: &|| serving.shard.unix_s(),
         };
         let sees_answers = self.in_force.sees_answers();
-        let mut verdict = Verdict::Pass;
-        let mut began = serving.shard.net.now();
-        while matches!(verdict, Verdict::Pass) && edit.new_body.is_none() {
+        let mut began = serving.shard.net.ticks();
+        let verdict = loop {
             let before = edit.answer.len();
-            #[cfg(feature = "failpoints")]
-            crate::net::failpoint::pass_filter();
-            verdict = match (self.then.take(), self.in_force.filter(self.at)) {
-                (Some(then), _) => then(&mut edit),
-                (None, Some(filter)) => {
+            let verdict = match self.then.take() {
+                Some(then) => then(&mut edit),
+                None => {
+                    let Some(filter) = self.in_force.filter(self.at) else { break Verdict::Pass };
                     self.at += 1;
                     if sees_answers && filter.sees_answers() {
                         done.hooks.push(Hook { filter, edits_outside: before });
                     }
+                    #[cfg(feature = "failpoints")]
+                    crate::net::failpoint::pass_filter();
                     filter.on_request(&mut edit)
                 }
-                (None, None) => break,
             };
             // An answer passes the filters in reverse.
-            edit.answer.bring_to_front(before);
-            let now = serving.shard.net.now();
-            if now.saturating_duration_since(began) > HELD_MAX {
-                self.report(serving, now.saturating_duration_since(began));
+            if before > 0 && edit.answer.len() > before {
+                edit.answer.bring_to_front(before);
+            }
+            let now = serving.shard.net.ticks();
+            let held = now.saturating_sub(began);
+            if held > serving.shard.held_ticks {
+                report(serving, self.route, self.in_force.filter(self.at.saturating_sub(1)), held);
             }
             began = now;
-        }
+            if !matches!(verdict, Verdict::Pass) || edit.new_body.is_some() {
+                break verdict;
+            }
+        };
         done.stripped = edit.stripped;
         self.new_body = edit.new_body;
         verdict
     }
 }
 
-impl Step<'_> {
-    /// Names the filter that has just held everybody on this core up.
-    #[cold]
-    fn report(&self, serving: &Serving<'_>, held: Duration) {
-        let filter = self.in_force.filter(self.at.saturating_sub(1)).map_or("", |filter| filter.name());
-        let route = serving.adopted.plan.routes[self.route as usize].name.clone();
-        serving.shard.note_held(filter, route, held);
-    }
+/// Names the filter that has just held everybody on this core up, for so many ticks.
+#[cold]
+fn report(serving: &Serving<'_>, route: RouteId, filter: Option<&dyn Filter>, held: u64) {
+    let filter = filter.map_or("", |filter| filter.name());
+    let route = serving.adopted.plan.routes[route as usize].name.clone();
+    serving.shard.note_held(filter, route, serving.shard.net.time_of(held));
 }
 
 /// The request goes on with another body, whose length is known.

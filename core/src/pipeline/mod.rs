@@ -9,6 +9,7 @@ mod relay;
 mod reply;
 mod versions;
 
+use std::cell::Cell;
 use std::io;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -45,9 +46,36 @@ pub struct Serving<'a> {
     pub listener_index: u32,
     pub client: &'a Stream,
     pub connection: &'a Connection,
+    /// See [`Serving::trusts_peer`].
+    trusts_peer: Cell<Option<bool>>,
 }
 
-impl Serving<'_> {
+impl<'a> Serving<'a> {
+    /// `listener_index`: of the adopted plan.
+    pub fn new(
+        shard: &'a Rc<Shard>,
+        adopted: &'a Adopted,
+        listener_index: u32,
+        client: &'a Stream,
+        connection: &'a Connection,
+    ) -> Serving<'a> {
+        let listener = &adopted.plan.listeners[listener_index as usize];
+        Serving { shard, adopted, listener, listener_index, client, connection, trusts_peer: Cell::new(None) }
+    }
+
+    /// The client's connection comes from a trusted proxy.
+    #[inline]
+    pub fn trusts_peer(&self) -> bool {
+        self.trusts_peer.get().unwrap_or_else(|| self.look_up_peer())
+    }
+
+    #[inline(never)]
+    fn look_up_peer(&self) -> bool {
+        let trusts = self.listener.trusts(self.connection.peer.ip());
+        self.trusts_peer.set(Some(trusts));
+        trusts
+    }
+
     /// True if the connection may serve another request after this answer.
     pub fn keeps_alive(&self, x: &Exchange) -> bool {
         let max = self.listener.config.keepalive_requests_max;
@@ -91,7 +119,8 @@ pub async fn handle(serving: &Serving<'_>, x: &mut Exchange) -> After {
     let body_max = in_force.setting(|of| of.body_bytes_max).unwrap_or(serving.listener.config.body_bytes_max);
     let mut filtered = Filtered::default();
     if in_force.filter(0).is_some()
-        && let Err(ended) = filters::run(serving, x, id, in_force, body_max, &mut filtered).await
+        && let Some(stopped) = filters::pass(serving, x, id, in_force, &mut filtered)
+        && let Err(ended) = filters::go_on(stopped, serving, x, body_max, &mut filtered).await
     {
         return match ended {
             Ended::Refused(refusal) => refuse(serving, x, refusal, Some(&mut filtered)).await,
@@ -276,7 +305,7 @@ fn write_head(out: &mut Vec<u8>, x: &Exchange, serving: &Serving<'_>, host: Opti
     let bytes = x.request_bytes.bytes();
     let authority = x.request.authority.of(bytes);
     let peer = serving.connection.peer.ip();
-    let trusted = serving.listener.trusts(peer);
+    let trusted = serving.trusts_peer();
     let hop = Hop {
         mode: serving.listener.config.forwarded,
         peer,
@@ -310,9 +339,15 @@ pub fn client_of(serving: &Serving<'_>, x: &Exchange) -> IpAddr {
     client_of_head(serving, &x.request, x.request_bytes.bytes())
 }
 
+#[inline]
 fn client_of_head(serving: &Serving<'_>, request: &RequestHead, bytes: &[u8]) -> IpAddr {
-    let trusts = |ip| serving.listener.trusts(ip);
-    client_address(request, bytes, serving.connection.peer.ip(), trusts)
+    if serving.trusts_peer() { client_behind(serving, request, bytes) } else { serving.connection.peer.ip() }
+}
+
+/// Behind a trusted proxy.
+#[inline(never)]
+fn client_behind(serving: &Serving<'_>, request: &RequestHead, bytes: &[u8]) -> IpAddr {
+    client_address(request, bytes, serving.connection.peer.ip(), |ip| serving.listener.trusts(ip))
 }
 
 /// The request's fields, for route conditions.
@@ -338,7 +373,7 @@ impl FieldSource for Fields<'_> {
 
     fn is_https(&self) -> bool {
         let serving = self.serving;
-        if !serving.listener.trusts(serving.connection.peer.ip()) {
+        if !serving.trusts_peer() {
             return client::SCHEME == "https";
         }
         // Of several values that of the nearest proxy, which is the trusted one.

@@ -15,9 +15,12 @@ use base64::engine::general_purpose::STANDARD;
 pub const BASIC_BYTES_MAX: usize = 1024;
 
 /// What stands behind the scheme (RFC 9110 section 11.4), which is written in any case.
+#[inline]
 pub fn after_scheme<'v>(value: &'v [u8], scheme: &str) -> Option<&'v [u8]> {
     let (have, rest) = value.split_at_checked(scheme.len())?;
-    if !have.eq_ignore_ascii_case(scheme.as_bytes()) || rest.first() != Some(&b' ') {
+    // Almost everybody spells it as the RFCs do.
+    let is_meant = have == scheme.as_bytes() || have.eq_ignore_ascii_case(scheme.as_bytes());
+    if !is_meant || rest.first() != Some(&b' ') {
         return None;
     }
     Some(rest.trim_ascii())

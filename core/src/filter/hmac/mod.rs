@@ -48,7 +48,7 @@ use serde::Deserialize;
 use super::api_key::identity;
 use super::auth::{Auth, Authenticator, Denied, unavailable};
 use super::{Building, RequestEdit, Then, Waiting, WantsBody};
-use crate::exchange::{HeaderEdit, Refusal};
+use crate::exchange::{ClaimedNonce, HeaderEdit, Refusal};
 use crate::identity::{Consumer, Consumers, fingerprint};
 use crate::mesh::{Claim, Nonce, Nonces};
 use crate::observe::Flag;
@@ -196,10 +196,7 @@ impl Authenticator for Hmac {
             Ok(Some(found)) => found,
             Err(wrong) => return wrong.denied(),
         };
-        if !self.forward {
-            request.headers.push(HeaderEdit::Remove("signature"));
-            request.headers.push(HeaderEdit::Remove("signature-input"));
-        }
+        self.strip(request);
         match digests {
             None => self.claim(request, &signed),
             Some(digests) if !has_body(request) => match fits(&digests, b"") {
@@ -210,6 +207,13 @@ impl Authenticator for Hmac {
                 let then: Then<'p> = Box::new(move |request| self.compare(request, digests, signed).verdict(request));
                 Auth::Body(Box::new(WantsBody { bytes_max: self.body_bytes_max, then }))
             }
+        }
+    }
+
+    fn strip<'p>(&'p self, request: &mut RequestEdit<'p, '_>) {
+        if !self.forward {
+            request.headers.push(HeaderEdit::Remove("signature"));
+            request.headers.push(HeaderEdit::Remove("signature-input"));
         }
     }
 
@@ -395,10 +399,20 @@ impl Hmac {
     }
 
     /// Last of all: what is refused for something else does not use a nonce up.
-    fn claim<'p>(&'p self, request: &RequestEdit<'p, '_>, signed: &Signed<'p>) -> Auth<'p> {
+    fn claim<'p>(&'p self, request: &mut RequestEdit<'p, '_>, signed: &Signed<'p>) -> Auth<'p> {
         let now = (request.unix_s)();
         if signed.good_until_unix_s <= now {
             return EXPIRED.denied();
+        }
+        let claimed = ClaimedNonce { nonce: signed.nonce, in_fleet: self.redis.is_some() };
+        match request.nonce.replace(claimed).filter(|before| before.nonce == signed.nonce) {
+            // By a filter further outside.
+            Some(before) if before.in_fleet || !claimed.in_fleet => {
+                *request.nonce = Some(before);
+                return Auth::Known(identity("hmac", signed.consumer));
+            }
+            Some(_) => return self.claim_in_fleet(request, signed, now),
+            None => {}
         }
         match self.nonces.claim(signed.nonce, signed.kept_until_unix_s, now, self.nonces_max) {
             Claim::New => self.claim_in_fleet(request, signed, now),

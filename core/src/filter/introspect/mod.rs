@@ -240,6 +240,10 @@ impl Authenticator for Introspect {
         self.bearer.take(&self.sources, request, |request, token| self.examine(request, token))
     }
 
+    fn strip<'p>(&'p self, request: &mut RequestEdit<'p, '_>) {
+        self.sources.strip(request);
+    }
+
     fn challenge(&self) -> &str {
         self.bearer.challenge()
     }

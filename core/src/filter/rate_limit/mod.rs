@@ -244,6 +244,7 @@ impl RateLimit {
     }
 
     /// Charges every rule or none.
+    #[inline(never)]
     fn charge_all<'p>(&self, rules: &'p [OneRule], request: &mut RequestEdit<'p, '_>, now: &Moment) -> Charged<'p> {
         let each: SmallVec<[(&OneRule, u128); RULES_INLINE]> =
             rules.iter().map(|rule| (rule, rule.key.digest(request, &self.seeds))).collect();

@@ -59,6 +59,7 @@ fn passed(filter: &str, requests: &[(Option<Identity>, u64)]) -> Vec<bool> {
             matched: Matched { table: &table, route: 0, captures: &Captures::default() },
             identity: &mut identity,
             ends_unix_s: &mut None,
+            nonce: &mut None,
             held: &mut HeldList::new(),
             state: &state,
             net: &net,
