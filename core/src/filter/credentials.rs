@@ -126,8 +126,10 @@ impl Sources {
         if let Some(header) = &self.header
             && !self.forward
         {
+            // Another scheme's credential is another kind's, which may want it forwarded.
+            let is_ours = |value| header.scheme.is_none_or(|scheme| after_scheme(value, scheme).is_some());
             let mut is_there = false;
-            header.each(request, |_| is_there = true);
+            header.each(request, |value| is_there |= is_ours(value));
             if is_there {
                 request.headers.push(HeaderEdit::Remove(&header.name));
             }
