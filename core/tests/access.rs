@@ -238,7 +238,7 @@ fn any_of_takes_out_the_credentials_of_all_its_kinds() {
     assert_eq!(seen(&format!("{}{others}", bearer(&signer, json!({})))), rest);
     assert_eq!(seen(&format!("Authorization: Bearer opaque\r\n{others}")), rest);
     // A token that is to be forwarded is not in the way of another scheme of the same header.
-    let setup = format!("{}[consumers.dan]\npassword = \"{}\"\n", self::issuer(&signer), hash("x"));
+    let setup = format!("{}[consumers.dan]\npassword = \"{}\"\n", issuer(&signer), hash("x"));
     let kept = self::gateway(&origin, &setup, "{ any_of = [{ jwt = { issuer = \"corp\" } }, { basic = {} }] }");
     let token = bearer(&signer, json!({}));
     send(&kept, "/", &token).expect(200);
