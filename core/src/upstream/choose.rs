@@ -3,7 +3,7 @@
 
 use std::cell::Cell;
 
-use ringway_config::snapshot::Balance;
+use ringway_config::snapshot::{Balance, SlowStart};
 use smallvec::SmallVec;
 
 use super::balance::{Load, RoundRobin, Spill, bounded, least, of_two, panic, place_after, place_of, slow_start};
@@ -134,15 +134,18 @@ impl Choice<'_> {
         if let [only] = tier.members[..] {
             return self.may(only).then_some(only);
         }
-        // One that does not take the request is not asked again for it: a cold endpoint is the least busy one for long.
+        // One that does not take the request is not asked again for it.
         let mut passed = Passed::new();
         // A try that follows another one takes nobody's turn: with two endpoints each request would meet the same one first.
         let proposals =
             if self.tried.is_empty() || self.plan.config.balance != Balance::RoundRobin { PROPOSALS_MAX } else { 0 };
         for _ in 0..proposals {
-            let proposed = self.propose(tier, &passed);
+            let (proposed, takes) = match self.starting() {
+                None => (self.propose(tier, &passed), true),
+                Some(slow) => self.propose_slowly(tier, &passed, slow),
+            };
             if !passed.contains(&proposed) {
-                if self.may(proposed) && self.is_warm(proposed) {
+                if takes && self.may(proposed) {
                     return Some(proposed);
                 }
                 passed.push(proposed);
@@ -157,10 +160,6 @@ impl Choice<'_> {
     /// Whoever was `passed` over costs more than anybody else.
     fn propose(&self, tier: &Tier, passed: &[u16]) -> u16 {
         let (members, random) = (&tier.members[..], &self.state.random);
-        let load = |at: u16| match passed.contains(&at) {
-            true => Load::new(u64::MAX, 0),
-            false => Load::new(self.active(at), self.plan.endpoints[usize::from(at)].weight),
-        };
         match self.plan.config.balance {
             Balance::RoundRobin | Balance::RingHash | Balance::Maglev => tier.turns.next(),
             // Equals are taken in turns by their weights; where only some are equal, from behind the last one on.
@@ -169,20 +168,55 @@ impl Choice<'_> {
                     true => place_after(members, tier.last.get()),
                     false => place_of(members, tier.turns.next()),
                 };
-                let chosen = least(members, start, random, load);
+                let chosen = least(members, start, random, |at| self.load(at, passed));
                 tier.last.set(chosen);
                 chosen
             }
-            Balance::RandomTwo => of_two(members, random, load),
-            Balance::Ewma => of_two(members, random, |at| {
-                if passed.contains(&at) {
-                    return u64::MAX;
-                }
-                let (endpoint, weight) =
-                    (&self.state.endpoints[usize::from(at)], self.plan.endpoints[usize::from(at)].weight);
-                endpoint.latency.cost(endpoint.active(), self.net.node_ns(), LATENCY_TAU_NS, weight)
-            }),
+            Balance::RandomTwo => of_two(members, random, |at| self.load(at, passed)),
+            Balance::Ewma => of_two(members, random, |at| self.latency(at, passed)),
         }
+    }
+
+    /// As [`propose`](Choice::propose) while some endpoint starts slowly; false with one that is too cold to take it.
+    ///
+    /// In every balance a cold endpoint has the part of its turns that it has of its weight. If it also had each request
+    /// for which it is the least busy one, which it nearly always is, it would have its whole share after `window` divided
+    /// by the number of endpoints.
+    fn propose_slowly(&self, tier: &Tier, passed: &[u16], slow: SlowStart) -> (u16, bool) {
+        let balance = self.plan.config.balance;
+        let turn = match balance {
+            Balance::RoundRobin | Balance::RingHash | Balance::Maglev => {
+                let turn = tier.turns.next();
+                return (turn, self.takes_its_turn(turn, slow));
+            }
+            Balance::LeastRequest | Balance::RandomTwo | Balance::Ewma => tier.turns.next(),
+        };
+        let mut out = Passed::from_slice(passed);
+        out.extend(tier.members.iter().copied().filter(|&at| self.warmth(at, slow) < slow_start::WHOLE));
+        let warm = self.propose(tier, &out);
+        if !out.contains(&turn) || passed.contains(&turn) || !self.takes_its_turn(turn, slow) {
+            return (warm, !out.contains(&warm));
+        }
+        let cheaper = match balance {
+            Balance::Ewma => self.latency(turn, passed) <= self.latency(warm, &out),
+            _ => self.load(turn, passed) <= self.load(warm, &out),
+        };
+        (if cheaper { turn } else { warm }, true)
+    }
+
+    fn load(&self, at: u16, passed: &[u16]) -> Load {
+        match passed.contains(&at) {
+            true => Load::new(u64::MAX, 0),
+            false => Load::new(self.active(at), self.plan.endpoints[usize::from(at)].weight),
+        }
+    }
+
+    fn latency(&self, at: u16, passed: &[u16]) -> u64 {
+        if passed.contains(&at) {
+            return u64::MAX;
+        }
+        let (endpoint, weight) = (&self.state.endpoints[usize::from(at)], self.plan.endpoints[usize::from(at)].weight);
+        endpoint.latency.cost(endpoint.active(), self.net.node_ns(), LATENCY_TAU_NS, weight)
     }
 
     fn by_table(&self, tier: &Tier, table: &Table) -> Option<u16> {
@@ -219,15 +253,21 @@ impl Choice<'_> {
         }
     }
 
-    /// An endpoint that is new or back takes a proposal with the share of its weight that it has by now.
-    fn is_warm(&self, at: u16) -> bool {
-        let Some(slow) = self.plan.config.slow_start else { return true };
-        let since_ms = self.plan.node.endpoints[usize::from(at)].since_ms();
-        if self.net.node_ms() >= self.view.slow_until_ms || since_ms == 0 {
-            return true;
+    /// The rules, while some endpoint starts slowly.
+    fn starting(&self) -> Option<SlowStart> {
+        self.plan.config.slow_start.filter(|_| self.net.node_ms() < self.view.slow_until_ms)
+    }
+
+    /// What an endpoint that is new or back has of its weight, of [`slow_start::WHOLE`].
+    fn warmth(&self, at: u16, slow: SlowStart) -> u32 {
+        match self.plan.node.endpoints[usize::from(at)].since_ms() {
+            0 => slow_start::WHOLE,
+            since_ms => slow_start::share(self.net.node_ms(), since_ms, millis(slow.window), slow.min_percent, 1.0),
         }
-        let share = slow_start::share(self.net.node_ms(), since_ms, millis(slow.window), slow.min_percent, 1.0);
-        self.state.random.below(slow_start::WHOLE.into()) < share.into()
+    }
+
+    fn takes_its_turn(&self, at: u16, slow: SlowStart) -> bool {
+        self.state.random.below(slow_start::WHOLE.into()) < self.warmth(at, slow).into()
     }
 
     /// True if this endpoint may have the request, of which the client says that it is its own.

@@ -11,6 +11,9 @@ use super::{Client, Closed, SOON, ms};
 
 /// Between two requests of a connection, so that the machine is not the limit.
 const PAUSE: Duration = ms(4);
+/// Between the starts of two connections: those that begin as one go on in step, and a moment finds all of their answers
+/// just ended.
+const START_EVERY: Duration = ms(3);
 
 /// What came of one request.
 #[derive(Debug, Clone)]
@@ -47,7 +50,9 @@ impl Load {
         let (stop, outcomes) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
         let ask = |n: usize| {
             let (stop, outcomes, target) = (stop.clone(), outcomes.clone(), targets[n % targets.len()]);
+            let wait = START_EVERY * u32::try_from(n).expect("few connections");
             thread::spawn(move || {
+                thread::sleep(wait);
                 let mut client = None;
                 while !stop.load(Ordering::Acquire) {
                     let outcome = once(&mut client, address, target);
