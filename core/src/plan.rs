@@ -7,9 +7,8 @@ mod policies;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use quanta::Instant;
 use ringway_config::Fault;
 use ringway_config::snapshot::{
     Action, ApiUse, Cidr, Cluster, EndpointAddress, HashOn, Listener, Redirect, Respond, Route, Settings, Snapshot,

@@ -296,7 +296,10 @@ fn a_request_writes_to_no_memory_of_another_thread_on_epoll() {
 /// The watch itself: what it is for does not escape it.
 #[test]
 fn a_count_that_two_threads_share_is_noticed() {
-    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    // Alone on its page: what another thread has written to meanwhile is not watched any more.
+    #[repr(align(4096))]
+    struct OwnPage(AtomicUsize);
+    static COUNT: OwnPage = OwnPage(AtomicUsize::new(0));
     let _alone = alone();
     let shared = Arc::new(0);
     let theirs = shared.clone();
@@ -304,7 +307,7 @@ fn a_count_that_two_threads_share_is_noticed() {
     let thread = std::thread::spawn(move || {
         let watch = Watch::start(own_thread(), vec![maker]);
         std::hint::black_box(theirs.clone());
-        COUNT.fetch_add(1, SeqCst);
+        COUNT.0.fetch_add(1, SeqCst);
         watch.end()
     });
     let noticed = thread.join().expect("it ends");

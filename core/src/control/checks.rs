@@ -6,9 +6,8 @@ use std::collections::HashMap;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use quanta::Instant;
 use ringway_config::snapshot::{CheckKind, Checks as Rules};
 use ringway_proto::{HeadLimits, Method, Progress, ResponseHead};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};

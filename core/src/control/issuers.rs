@@ -7,9 +7,8 @@ use std::collections::HashMap;
 use std::fs;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use quanta::Instant;
 use ringway_config::snapshot::KeySource;
 use tokio::task::{AbortHandle, spawn_local};
 

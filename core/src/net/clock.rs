@@ -2,7 +2,7 @@
 //! share. Arms nothing (`wheel`).
 
 use std::cell::Cell;
-use std::time::Duration;
+use std::time::{self, Duration};
 
 use quanta::Instant;
 
@@ -10,6 +10,10 @@ use quanta::Instant;
 /// stopped, the machine suspended or its CPU taken away. No deadline may fall into such a time, for what came in it has
 /// not been looked at.
 const UNNOTICED: Duration = Duration::from_secs(1);
+/// The node's time is read from the kernel's clock so often, and counted on by the CPU's counter in between. How long a
+/// tick of that is was measured once: a machine that was busy then may be off by some 100 parts in a million, and the
+/// kernel's own clock is disciplined by as much. Limits must not be.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
 const NS_PER_MS: u64 = 1_000_000;
 
 pub(super) struct CoreClock {
@@ -20,15 +24,20 @@ pub(super) struct CoreClock {
     now_ms: Cell<u64>,
     /// Time that the deadlines leave out.
     left_out: Cell<Duration>,
-    /// From the beginning of the node's time to that of this clock.
-    since_epoch: Cell<Duration>,
+    /// When the node's time began.
+    epoch: Cell<time::Instant>,
+    /// The last look at the kernel's clock, and what it said.
+    looked: Cell<(Instant, u64)>,
     node_ns: Cell<u64>,
     node_ms: Cell<u64>,
 }
 
 impl CoreClock {
     pub(super) fn new() -> CoreClock {
-        let clock = quanta::Clock::new();
+        CoreClock::counting_by(quanta::Clock::new())
+    }
+
+    fn counting_by(clock: quanta::Clock) -> CoreClock {
         let started = clock.now();
         CoreClock {
             clock,
@@ -36,7 +45,8 @@ impl CoreClock {
             turn_at: Cell::new(started),
             now_ms: Cell::new(0),
             left_out: Cell::new(Duration::ZERO),
-            since_epoch: Cell::new(Duration::ZERO),
+            epoch: Cell::new(time::Instant::now()),
+            looked: Cell::new((started, 0)),
             node_ns: Cell::new(0),
             node_ms: Cell::new(0),
         }
@@ -88,14 +98,22 @@ impl CoreClock {
         self.node_ns.get()
     }
 
-    pub(super) fn set_epoch(&self, epoch: Instant) {
-        self.since_epoch.set(self.started.saturating_duration_since(epoch));
-        self.note_node_time(self.turn_at.get());
+    pub(super) fn set_epoch(&self, epoch: time::Instant) {
+        self.epoch.set(epoch);
+        self.look_at_node_time();
     }
 
-    /// From the moment itself: what is added up from rounded parts differs from core to core.
-    fn note_node_time(&self, now: Instant) {
-        let ns = (now.saturating_duration_since(self.started) + self.since_epoch.get()).as_nanos() as u64;
+    fn look_at_node_time(&self) {
+        let ns = self.epoch.get().elapsed().as_nanos() as u64;
+        // Asked second: a core that does not run in between has a time that is behind until the next look, never one that
+        // is ahead and by which a limit gives what is not there yet.
+        self.looked.set((self.clock.now(), ns));
+        self.set_node_time(ns);
+    }
+
+    /// `ns` is of the moment itself: what is added up from rounded parts differs from core to core.
+    fn set_node_time(&self, ns: u64) {
+        let ns = ns.max(self.node_ns.get()); // two clocks may disagree, and time goes on
         self.node_ns.set(ns);
         self.node_ms.set(ns / NS_PER_MS);
     }
@@ -111,8 +129,46 @@ impl CoreClock {
     /// A turn begins; true if its millisecond is a new one.
     pub(super) fn begin_turn(&self, now: Instant) -> bool {
         self.turn_at.set(now);
-        self.note_node_time(now);
+        let (looked_at, looked_ns) = self.looked.get();
+        let since = now.saturating_duration_since(looked_at);
+        match since < LOOK_EVERY {
+            true => self.set_node_time(looked_ns + since.as_nanos() as u64),
+            false => self.look_at_node_time(),
+        }
         let now_ms = self.ms_at(now);
         self.now_ms.replace(now_ms) != now_ms
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nodes_time_is_the_kernels_however_fast_the_counter_goes() {
+        let (counter, ticks) = quanta::Clock::mock();
+        let (clock, epoch) = (CoreClock::counting_by(counter), time::Instant::now());
+        clock.set_epoch(epoch);
+        ticks.increment(3_600_000_000_000_u64);
+        clock.begin_turn(clock.now());
+        let ns = u128::from(clock.node_ns());
+        assert!(ns <= epoch.elapsed().as_nanos(), "{ns}");
+        // Within a millisecond the counter counts.
+        ticks.increment(700_000_u64);
+        clock.begin_turn(clock.now());
+        assert_eq!(u128::from(clock.node_ns()), ns + 700_000);
+        // The kernel's clock has not gone on by as much, and the node's does not go back.
+        ticks.increment(1_000_000_u64);
+        clock.begin_turn(clock.now());
+        assert!(u128::from(clock.node_ns()) >= ns + 700_000);
+    }
+
+    #[test]
+    fn cores_begin_at_the_nodes_time() {
+        let epoch = time::Instant::now().checked_sub(Duration::from_secs(5)).expect("the machine is up");
+        let clock = CoreClock::new();
+        clock.set_epoch(epoch);
+        let ms = u128::from(clock.node_ms());
+        assert!((5_000..=epoch.elapsed().as_millis()).contains(&ms), "{ms}");
     }
 }

@@ -149,7 +149,7 @@ impl Net {
     }
 
     /// The node's time begins here; every core of it is told the same.
-    pub fn set_epoch(&self, epoch: Instant) {
+    pub fn set_epoch(&self, epoch: std::time::Instant) {
         self.clock.set_epoch(epoch);
     }
 
