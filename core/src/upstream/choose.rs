@@ -141,7 +141,7 @@ impl Choice<'_> {
             if self.tried.is_empty() || self.plan.config.balance != Balance::RoundRobin { PROPOSALS_MAX } else { 0 };
         for _ in 0..proposals {
             let (proposed, takes) = match self.starting() {
-                None => (self.propose(tier, &passed), true),
+                None => (self.propose(tier, |at| passed.contains(&at)), true),
                 Some(slow) => self.propose_slowly(tier, &passed, slow),
             };
             if !passed.contains(&proposed) {
@@ -157,8 +157,8 @@ impl Choice<'_> {
         all().find(|at| !passed.contains(at)).or_else(|| all().next())
     }
 
-    /// Whoever was `passed` over costs more than anybody else.
-    fn propose(&self, tier: &Tier, passed: &[u16]) -> u16 {
+    /// Whoever is `out` costs more than anybody else.
+    fn propose(&self, tier: &Tier, out: impl Fn(u16) -> bool) -> u16 {
         let (members, random) = (&tier.members[..], &self.state.random);
         match self.plan.config.balance {
             Balance::RoundRobin | Balance::RingHash | Balance::Maglev => tier.turns.next(),
@@ -168,12 +168,12 @@ impl Choice<'_> {
                     true => place_after(members, tier.last.get()),
                     false => place_of(members, tier.turns.next()),
                 };
-                let chosen = least(members, start, random, |at| self.load(at, passed));
+                let chosen = least(members, start, random, |at| self.load(at, out(at)));
                 tier.last.set(chosen);
                 chosen
             }
-            Balance::RandomTwo => of_two(members, random, |at| self.load(at, passed)),
-            Balance::Ewma => of_two(members, random, |at| self.latency(at, passed)),
+            Balance::RandomTwo => of_two(members, random, |at| self.load(at, out(at))),
+            Balance::Ewma => of_two(members, random, |at| self.latency(at, out(at))),
         }
     }
 
@@ -191,28 +191,28 @@ impl Choice<'_> {
             }
             Balance::LeastRequest | Balance::RandomTwo | Balance::Ewma => tier.turns.next(),
         };
-        let mut out = Passed::from_slice(passed);
-        out.extend(tier.members.iter().copied().filter(|&at| self.warmth(at, slow) < slow_start::WHOLE));
-        let warm = self.propose(tier, &out);
-        if !out.contains(&turn) || passed.contains(&turn) || !self.takes_its_turn(turn, slow) {
-            return (warm, !out.contains(&warm));
+        let is_cold = |at: u16| self.warmth(at, slow) < slow_start::WHOLE;
+        let out = |at: u16| passed.contains(&at) || is_cold(at);
+        let warm = self.propose(tier, out);
+        if !is_cold(turn) || passed.contains(&turn) || !self.takes_its_turn(turn, slow) {
+            return (warm, !out(warm));
         }
         let cheaper = match balance {
-            Balance::Ewma => self.latency(turn, passed) <= self.latency(warm, &out),
-            _ => self.load(turn, passed) <= self.load(warm, &out),
+            Balance::Ewma => self.latency(turn, false) <= self.latency(warm, out(warm)),
+            _ => self.load(turn, false) <= self.load(warm, out(warm)),
         };
         (if cheaper { turn } else { warm }, true)
     }
 
-    fn load(&self, at: u16, passed: &[u16]) -> Load {
-        match passed.contains(&at) {
+    fn load(&self, at: u16, is_out: bool) -> Load {
+        match is_out {
             true => Load::new(u64::MAX, 0),
             false => Load::new(self.active(at), self.plan.endpoints[usize::from(at)].weight),
         }
     }
 
-    fn latency(&self, at: u16, passed: &[u16]) -> u64 {
-        if passed.contains(&at) {
+    fn latency(&self, at: u16, is_out: bool) -> u64 {
+        if is_out {
             return u64::MAX;
         }
         let (endpoint, weight) = (&self.state.endpoints[usize::from(at)], self.plan.endpoints[usize::from(at)].weight);
