@@ -112,9 +112,14 @@ struct Notes {
 fn notes() -> &'static Notes {
     static NOTES: AtomicUsize = AtomicUsize::new(0);
     if NOTES.load(SeqCst) == 0 {
-        let place = map(size_of::<Notes>().next_multiple_of(PAGE));
-        // SAFETY: new memory, large enough, aligned to a page.
-        unsafe { (place as *mut Notes).write(Notes::default()) };
+        let guard = map(PAGE + size_of::<Notes>().next_multiple_of(PAGE));
+        let place = guard + PAGE;
+        // SAFETY: new memory, large enough, aligned to a page. Where the kernel puts it right behind the statics of a
+        // library, the page that nobody may touch tells the two apart.
+        unsafe {
+            assert_eq!(libc::mprotect(guard as *mut libc::c_void, PAGE, libc::PROT_NONE), 0);
+            (place as *mut Notes).write(Notes::default());
+        }
         NOTES.store(place, SeqCst);
     }
     // SAFETY: written above, once, before the first read; never unmapped.
