@@ -58,7 +58,8 @@ document! {
         may_lack: List<Required, 3> = [];
         /// Claims that each token must have.
         require: List<ClaimPath, CLAIMS_MAX> = ["sub"];
-        /// Claims that hold roles: text parted by spaces, or a list. Dots lead into objects: "realm_access.roles".
+        /// Claims that hold roles: text parted by spaces, or a list of one role each. Dots lead into objects:
+        /// "realm_access.roles".
         roles: List<ClaimPath, CLAIMS_MAX> = [];
         /// The claim that names the consumer, if the operator knows some: "azp".
         consumer: Option<ClaimPath>;

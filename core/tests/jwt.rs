@@ -2,12 +2,11 @@
 
 mod support;
 
-use std::sync::Arc;
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::rsa::KeySize;
 use serde_json::{Value, json};
+use support::key_server::KeyServer;
 use support::tokens::{Signer, base64url, claims, claims_with, jwks, unix_s};
 use support::{Gateway, Origin, Response, ms, wait_until};
 
@@ -368,35 +367,6 @@ fn bad_tokens_cost_their_address_the_next_verification() {
     assert!((1..=30).contains(&wait), "{wait}");
     ask(&gateway, &signer.sign(&claims_with(json!({"jti": "new"})))).expect(429);
     ask(&gateway, &good).expect(200);
-}
-
-/// A server of keys whose answer changes.
-struct KeyServer {
-    origin: Origin,
-    answer: Arc<Mutex<(u16, String)>>,
-}
-
-impl KeyServer {
-    fn new(signers: &[&Signer]) -> KeyServer {
-        let answer = Arc::new(Mutex::new((200, jwks(signers))));
-        let said = answer.clone();
-        let origin = Origin::start(move |x| {
-            let (status, body) = said.lock().unwrap().clone();
-            x.reply(status, "Content-Type: application/jwk-set+json\r\n", body)
-        });
-        KeyServer { origin, answer }
-    }
-
-    fn say(&self, status: u16, body: impl Into<String>) {
-        *self.answer.lock().unwrap() = (status, body.into());
-    }
-
-    fn issuer(&self, extra: &str) -> String {
-        format!(
-            "algorithms = \"ES256\"\njwks_url = \"http://{}/jwks\"\ninsecure = true\n{extra}",
-            self.origin.address()
-        )
-    }
 }
 
 #[test]

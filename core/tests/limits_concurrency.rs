@@ -28,12 +28,15 @@ impl Held {
     }
 
     fn gateway(&self, limit: &str) -> Gateway {
-        let text = format!(
+        Gateway::with(&self.text(limit)).shards(2).start()
+    }
+
+    fn text(&self, limit: &str) -> String {
+        format!(
             "[clusters.app]\nendpoints = [\"{}\"]\ntotal_timeout = \"700ms\"\n[[routes]]\nname = \"r\"\n\
              path_prefix = \"/\"\ncluster = \"app\"\nfilters = [{{ concurrency_limit = {{ {limit} }} }}]\n",
             self.origin.endpoint()
-        );
-        Gateway::with(&text).shards(2).start()
+        )
     }
 }
 
@@ -99,6 +102,36 @@ fn each_key_has_its_own_places_and_each_core_with_scope_core() {
     gateway
         .wait_metrics("each core has one place", |all| all.count("ringway_ratelimit_decisions_total", &labels) == 22);
     drop(clients);
+}
+
+/// `keys_max` is no way to have more than the maximum under way, nor to have less for ever.
+#[test]
+fn keys_share_places_only_while_the_table_is_full() {
+    let held = Held::start();
+    for scope in ["core", "node"] {
+        let limit = format!("max = 1, scope = \"{scope}\", key = \"header:x-id\", keys_max = 1");
+        let gateway = Gateway::with(&held.text(&limit)).shards(1).start();
+        let before = held.origin.count();
+        let mut inside: Vec<Client> = ["a", "b"].map(|id| send(&gateway, &format!("X-Id: {id}\r\n"))).into();
+        held.origin.wait_count(before + 2);
+        for id in ["b", "c"] {
+            let answer = gateway.client().request("GET", "/", &format!("X-Id: {id}\r\n"), b"");
+            assert_eq!(answer.status, 429, "{scope}: {id} has no places of its own");
+        }
+        held.hold.store(false, Ordering::Release);
+        inside.iter_mut().for_each(|client| drop(client.response().expect(200)));
+        held.hold.store(true, Ordering::Release);
+        // Both at once: one of them has the key's own place, the other the shared one.
+        wait_until("another key has the only place", SOON, || {
+            let before = held.origin.count();
+            let clients = ["d", "e"].map(|id| send(&gateway, &format!("X-Id: {id}\r\n")));
+            std::thread::sleep(ms(100));
+            let both = held.origin.count() == before + 2;
+            clients.into_iter().for_each(Client::reset);
+            under_way(&gateway, 0.0);
+            both
+        });
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
 
 use support::gateway::Dir;
-use support::{Client, Gateway, Metrics, Origin, Response, ms, ringway};
+use support::{Client, Gateway, Metrics, Origin, Response, SOON, ms, ringway, wait_until};
 
 const DECISIONS: &str = "ringway_ratelimit_decisions_total";
 
@@ -312,6 +312,25 @@ fn many_keys_do_not_pass_a_full_table() {
     let shows = |all: &Metrics| all.count("ringway_ratelimit_overflow_total", &[("rule", "few")]) == 36;
     let all = gateway.wait_metrics("the overflow is counted", shows);
     assert_eq!(all.count("ringway_ratelimit_keys", &[("rule", "few")]), 4);
+}
+
+/// However many have come before, on however many cores: who stays away long enough leaves his place to others.
+#[test]
+fn a_full_table_has_room_for_new_keys_when_old_ones_are_idle() {
+    let gateway = limited("{ name = \"few\", rate = \"100/s\", burst = 1, key = \"header:x-id\", keys_max = 4 }");
+    let overflowed = || gateway.metrics().count("ringway_ratelimit_overflow_total", &[("rule", "few")]);
+    let ask = |id: usize| passed(&gateway, 1, &format!("X-Id: {id}\r\n"));
+    let mut ids = 0..;
+    // Before, some in a row found no place for good. A core lets go of what it has met with its next tick.
+    wait_until("a new key has a budget of its own in a table that was full", SOON, || {
+        (0..8).for_each(|_| drop(ask(ids.next().expect("a number"))));
+        std::thread::sleep(ms(200));
+        let before = overflowed();
+        let passed: usize = (0..3).map(|_| ask(ids.next().expect("a number"))).sum();
+        std::thread::sleep(ms(100));
+        (passed, overflowed() - before) == (3, 0)
+    });
+    assert!(ids.start > 8, "the table was full");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use ringway_proto::{Known, Method, Progress, Version, named};
 
 use super::{Counted, tunnel};
 use crate::exchange::{Exchange, Refusal};
-use crate::filter::shown_query;
+use crate::filter::{shown_query, shown_referrer};
 use crate::net::Stream;
 use crate::observe::core_meters::{add, sub};
 use crate::observe::{CoreLog, Flag, Line, Observation};
@@ -315,6 +315,7 @@ fn log_line(serving: &Serving<'_>, x: &Exchange, seen: &Observation, log: &mut C
     let api = record.route.and_then(|id| plan.routes[id as usize].api).map(|of| plan.apis.names(of));
     let wall = serving.shard.wall_time(record.started);
     let secrets = &plan.gathered;
+    let referrer = value(Known::Referer).map(|referrer| shown_referrer(referrer, &secrets.secret_queries));
     let query = head.target.query.map(|query| match secrets.secret_queries.is_empty() {
         true => Cow::Borrowed(query.of(bytes)),
         false => shown_query(query.of(bytes), &secrets.secret_queries),
@@ -334,7 +335,7 @@ fn log_line(serving: &Serving<'_>, x: &Exchange, seen: &Observation, log: &mut C
         client: client_of(serving, x),
         user: x.identity.as_deref().map(|known| known.subject.as_bytes()).filter(|subject| !subject.is_empty()),
         user_agent: value(Known::UserAgent),
-        referrer: value(Known::Referer),
+        referrer: referrer.as_deref(),
         request_id: x.id.as_bytes(),
         route: record.route.map(|id| plan.routes[id as usize].name.as_str()),
         api: api.map(|(api, _)| &**api),

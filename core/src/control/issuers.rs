@@ -44,7 +44,7 @@ impl Issuers {
         let mut running = HashMap::new();
         for issuer in &plan.gathered.issuers {
             let source = &issuer.config.source;
-            if source.url.is_none() && source.file.is_none() {
+            if !issuer.is_fetched() {
                 continue;
             }
             let same = before.remove(&issuer.config.name);

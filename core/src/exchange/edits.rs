@@ -127,12 +127,12 @@ impl<'p> HeaderEdits<'p> {
         self.edits[..len].iter().any(|edit| edit.drops(name))
     }
 
-    /// The value that the last edit sets for `name` (lower case).
+    /// The value that an edit sets for `name` (lower case), and none that follows takes away.
     pub fn replacement(&self, name: &str) -> Option<&str> {
-        self.edits.iter().rev().find_map(|edit| match edit {
-            HeaderEdit::Set(named, value) if *named == name => Some(&**value),
+        match self.edits.iter().rev().find(|edit| edit.drops(name.as_bytes()))? {
+            HeaderEdit::Set(_, value) => Some(value),
             _ => None,
-        })
+        }
     }
 
     /// The fields to write behind those that were copied, in order. Of several `set` of one name the last stays.

@@ -27,6 +27,9 @@ use crate::exchange::{Identity, Refusal};
 use crate::identity::{Consumer, Consumers};
 use crate::observe::Flag;
 
+/// RFC 9110 section 15.5.2: a 401 has one. No registered scheme (section 16.4.1) fits.
+const CHALLENGE: &str = "ApiKey realm=\"ringway\"";
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Table {
@@ -61,7 +64,7 @@ impl Authenticator for ApiKey {
         let found = self.sources.find(request);
         let wrong = |reason| {
             let refusal = Refusal { code: "invalid_api_key", ..Refusal::new(Flag::Unauthenticated, reason) };
-            Auth::Denied(Denied::new(refusal, None))
+            Auth::Denied(Denied::new(refusal, Some(CHALLENGE.to_owned())))
         };
         let auth = match &found {
             Found::Nothing => return Auth::Absent,
@@ -80,7 +83,7 @@ impl Authenticator for ApiKey {
     }
 
     fn challenge(&self) -> &str {
-        ""
+        CHALLENGE
     }
 
     fn optional(&self) -> bool {

@@ -40,6 +40,12 @@ pub(super) trait Authenticator: Send + Sync {
     /// Who brings none may pass.
     fn optional(&self) -> bool;
 
+    /// Its credentials are no other kind's either. `None`: they are refused as they were found to be; else something else
+    /// is the matter with who brings them.
+    fn refuse_foreign(&self, _request: &RequestEdit<'_, '_>) -> Option<Box<Denied>> {
+        None
+    }
+
     /// What would become of a request that nobody has sent, with its token. Unless it is a kind of token, there is none.
     fn try_out<'p>(&'p self, _trial: &mut Trial<'p>) -> Tried {
         Tried::Absent
@@ -174,7 +180,7 @@ impl Filter for Authenticate {
                 }
                 Auth::Absent => continue,
                 Auth::Foreign(denied) => {
-                    foreign = foreign.or(Some(denied));
+                    foreign = foreign.or(Some((kind, denied)));
                     continue;
                 }
                 Auth::Denied(denied) => return denied.verdict(request),
@@ -185,7 +191,7 @@ impl Filter for Authenticate {
             return verdict;
         }
         match foreign {
-            Some(denied) => denied.verdict(request),
+            Some((kind, denied)) => kind.refuse_foreign(request).unwrap_or(denied).verdict(request),
             None => self.nobody(request),
         }
     }
@@ -237,6 +243,13 @@ pub(super) fn admit(request: &mut RequestEdit<'_, '_>, identity: Rc<Identity>) {
         None => identity,
         Some(expires) => Rc::new(Identity { expires_unix_s: Some(expires), ..(*identity).clone() }),
     });
+}
+
+/// Nobody has said who it is, and no filter here knows a scheme to do so in. RFC 9110 section 15.5.2: a 401 has a challenge
+/// all the same.
+pub(super) fn unknown<'p>(request: &mut RequestEdit<'p, '_>, refusal: Refusal) -> Verdict<'p> {
+    request.answer.push(HeaderEdit::Add("www-authenticate", EditValue::Plan("Ringway realm=\"ringway\"")));
+    Verdict::Reply(Box::new(refusal))
 }
 
 /// Nobody can say now who it is: nobody passes.

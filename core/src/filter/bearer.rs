@@ -169,12 +169,12 @@ impl Bearer {
     }
 
     /// An unknown token is not even looked at: its address has brought too many bad ones.
-    pub(super) fn hold_off<'p>(&self, request: &RequestEdit<'_, '_>) -> Option<Auth<'p>> {
+    pub(super) fn hold_off(&self, request: &RequestEdit<'_, '_>) -> Option<Box<Denied>> {
         let (address, now_ms) = (request.fields.client_ip(), request.net.now_ms());
         let wait = request.state.tokens.wait_of(address, self.spared, now_ms)?;
         let refusal = Refusal::new(Flag::RateLimited, "too many bad tokens from this address");
-        let retry_after_s = Some(wait.as_secs().max(1) as u32);
-        Some(Auth::Denied(Denied::new(Refusal { retry_after_s, ..refusal }, None)))
+        let retry_after_s = Some(wait.as_millis().div_ceil(1000) as u32);
+        Some(Denied::new(Refusal { retry_after_s, ..refusal }, None))
     }
 
     /// `text` never quotes the token.

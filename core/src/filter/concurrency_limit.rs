@@ -17,7 +17,7 @@ use ringway_config::Fault;
 use ringway_config::snapshot::FilterConfig;
 use serde::Deserialize;
 
-use super::rate_limit::{KEYS_MAX_DEFAULT, KEYS_MAX_MOST, Key, Scope, Seeds, Written, check_name};
+use super::rate_limit::{KEYS_MAX_DEFAULT, KEYS_MAX_MOST, Key, LET_GO_MAX, Scope, Seeds, Written, check_name};
 use super::{Building, Filter, Needs, RequestEdit, Verdict};
 use crate::exchange::{Held, Refusal, Release};
 use crate::mesh::budget::{Counts, Found, Keyed, Slots};
@@ -161,6 +161,8 @@ pub struct Places {
     denied: Cell<u64>,
     overflowed: Cell<u64>,
     told_keys: Cell<u64>,
+    /// What the node's table of keys had missed when this core looked last.
+    missed: Cell<u64>,
 }
 
 /// The places of one key.
@@ -174,6 +176,10 @@ struct Place {
 impl Place {
     fn new(quota: Arc<Quota>, cores: usize) -> Rc<Place> {
         Rc::new(Place { share: Share::new(quota, cores), in_use: Cell::new(0), is_listed: Cell::new(false) })
+    }
+
+    fn may_go(this: &Rc<Place>) -> bool {
+        !this.is_listed.get()
     }
 }
 
@@ -206,6 +212,7 @@ impl Places {
             denied: Cell::new(0),
             overflowed: Cell::new(0),
             told_keys: Cell::new(0),
+            missed: Cell::new(0),
             spec: spec.clone(),
         })
     }
@@ -242,9 +249,9 @@ impl Places {
             _ => Quota::new(max),
         };
         let place = Place::new(quota, self.spec.cores);
-        // Without room in the table it lives as long as its request.
-        self.slots.borrow_mut().add(digest, place.clone(), |place| !place.is_listed.get());
-        Some(place)
+        let added = self.slots.borrow_mut().add(digest, place.clone(), Place::may_go);
+        // Without room in the table it lives as long as its request; the node knows how many the key has under way.
+        (added.is_some() || self.spec.of_node).then_some(place)
     }
 
     /// The core's tick: places that are kept and not needed go to the others, and the node is told what was counted.
@@ -255,6 +262,10 @@ impl Places {
             place.is_listed.get()
         });
         if let Some(node) = &self.spec.node {
+            let missed = node.keys.missed();
+            if missed != self.missed.replace(missed) {
+                self.slots.borrow_mut().forget(LET_GO_MAX, LET_GO_MAX, Place::may_go);
+            }
             let counts = &node.counts;
             let words = [&counts.allowed, &counts.denied, &counts.overflowed];
             for (word, count) in std::iter::zip(words, [&self.allowed, &self.denied, &self.overflowed]) {

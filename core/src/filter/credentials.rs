@@ -183,6 +183,15 @@ pub fn shown_query<'q>(query: &'q [u8], secrets: &[String]) -> Cow<'q, [u8]> {
     Cow::Owned(shown)
 }
 
+/// Where a request comes from, as it may be shown: the page's own query may carry what this request's does.
+pub fn shown_referrer<'r>(referrer: &'r [u8], secrets: &[String]) -> Cow<'r, [u8]> {
+    let Some(at) = referrer.iter().position(|byte| *byte == b'?') else { return Cow::Borrowed(referrer) };
+    match shown_query(&referrer[at + 1..], secrets) {
+        Cow::Borrowed(_) => Cow::Borrowed(referrer),
+        Cow::Owned(query) => Cow::Owned([&referrer[..=at], &query].concat()),
+    }
+}
+
 /// Takes cookies out of what the origin sees, as the filters before have left them. The others go on in one field; none is
 /// left: no field.
 pub(super) fn strip_cookies(request: &mut RequestEdit<'_, '_>, is_meant: impl Fn(&[u8]) -> bool) {
@@ -232,5 +241,11 @@ mod tests {
         assert_eq!(shown("access%5Ftoken=x"), "");
         assert_eq!(shown("%61ccess_token=x&c"), "c");
         assert_eq!(shown("a=access_token"), "a=access_token");
+        let shown = |text: &str| String::from_utf8(shown_referrer(text.as_bytes(), &secrets).into_owned()).unwrap();
+        assert_eq!(shown("https://a.test/b?c=1&access_token=x"), "https://a.test/b?c=1");
+        assert_eq!(shown("https://a.test/b?access_token=x"), "https://a.test/b?");
+        for other in ["https://a.test/b?c", "https://a.test/access_token=x", ""] {
+            assert_eq!(shown(other), other);
+        }
     }
 }

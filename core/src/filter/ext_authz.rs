@@ -15,7 +15,8 @@
 //! | 301, 302, 303, 307, 308 | with `pass_redirects` is answered so; else 503 |
 //! | anything else, too late, too much, or not at all | is answered with 503, or goes on with `fail_open = true` |
 //!
-//! No client can send a field of `allow_headers`, on any route. At most `concurrent_max` questions are open at one server,
+//! No client can send a field of `allow_headers`, on any route; of `authorization` and `cookie`, which other routes may
+//! need, the origins of this route get what the server says, or nothing. At most `concurrent_max` questions are open at one server,
 //! over all cores, each for `deadline` at most.
 
 use std::time::Duration;
@@ -41,7 +42,7 @@ const BODY_BYTES_MAX: u64 = 16 << 20;
 const ANSWER_BYTES_MAX: u64 = 1 << 20;
 /// Fields that one list names.
 const HEADERS_MAX: usize = 64;
-/// What the server gets of a request, if nothing else is said.
+/// What the server gets of a request, if nothing else is said: the fields by which clients say who they are.
 const HEADERS: [&str; 2] = ["authorization", "cookie"];
 /// What a client gets of a redirect in any case.
 const LOCATION: [&str; 1] = ["location"];
@@ -143,7 +144,9 @@ pub(super) fn build(config: &FilterConfig, building: &mut Building<'_>) -> Resul
     }
     let texts = |names: Vec<HeaderName>| names.into_iter().map(HeaderName::into_string).collect::<Vec<String>>();
     let allow_headers = texts(table.allow_headers);
-    building.withheld.extend(allow_headers.iter().cloned());
+    // What clients say for themselves on other routes is overwritten here, or taken out.
+    let own = |name: &&String| !HEADERS.contains(&name.as_str());
+    building.withheld.extend(allow_headers.iter().filter(own).cloned());
     let base = url.as_str().trim_end_matches('/').to_owned();
     Ok(Box::new(ExtAuthz {
         server,
@@ -281,6 +284,10 @@ impl ExtAuthz {
     fn allow<'p>(&'p self, request: &mut RequestEdit<'p, '_>, answer: &Answer) -> Result<Verdict<'p>, String> {
         let for_origin = fields_of(answer, self.allow_headers.iter().map(String::as_str))?;
         let for_client = fields_of(answer, self.answer_headers.iter().map(String::as_str))?;
+        let is_left = |name: &&String| HEADERS.contains(&name.as_str()) && !answer.headers.contains_key(name.as_str());
+        for name in self.allow_headers.iter().filter(is_left) {
+            request.headers.push(HeaderEdit::Remove(name));
+        }
         let mut before = None;
         for (name, value) in for_origin {
             let is_first = before.replace(name) != Some(name);

@@ -10,8 +10,9 @@
 //!
 //! A signature is verified once on each core, and again when the issuer's keys or its configuration change; dates,
 //! audiences and claims are judged on every request. A token whose key is not known makes the keys be fetched, and waits
-//! for them. Before an unknown token is verified its address is looked up: after `failures.max` bad tokens within
-//! `failures.window` it gets 429 for the rest of that time. Each core counts for itself.
+//! for them, and so does one that names no key and that no known key has signed. Before an unknown token is verified its
+//! address is looked up: after `failures.max` bad tokens within `failures.window` it gets 429 for the rest of that time.
+//! Each core counts for itself.
 //!
 //! An answer without a known end and a tunnel end when the token does, unless `ends_with_token = false`. Refusals are 401
 //! with `WWW-Authenticate` (RFC 6750 section 3); 503 if the issuer has no keys: nobody passes meanwhile.
@@ -25,13 +26,13 @@ use ringway_config::http::HeaderName;
 use ringway_config::snapshot::FilterConfig;
 use serde::Deserialize;
 
-use super::auth::{Auth, Authenticator, Tried, in_time, unavailable, undecided};
+use super::auth::{Auth, Authenticator, Denied, Tried, in_time, unavailable, undecided};
 use super::bearer::{Bearer, Claims, Failures, realm, set_fields, yes};
 use super::credentials::{Places, Sources};
 use super::trial::shown;
 use super::{Building, RequestEdit, Then, Trial, Waiting};
 use crate::exchange::Identity;
-use crate::identity::{IssuerPlan, Recalled, Refused, Signed, Token, Verified, unfit_claim};
+use crate::identity::{IssuerPlan, Recalled, Refused, Signed, Stamp, Token, Verified, unfit_claim};
 use crate::net::Net;
 
 /// Issuers of one filter.
@@ -126,6 +127,14 @@ impl Authenticator for Jwt {
         self.optional
     }
 
+    fn refuse_foreign(&self, request: &RequestEdit<'_, '_>) -> Option<Box<Denied>> {
+        let held_off = self.bearer.hold_off(request);
+        if held_off.is_none() {
+            self.bearer.note_failure(request);
+        }
+        held_off
+    }
+
     fn try_out<'p>(&'p self, trial: &mut Trial<'p>) -> Tried {
         let denied = |refused: Refused| self.bearer.denial(refused.text());
         let token = match Token::parse(trial.token) {
@@ -216,9 +225,6 @@ impl Jwt {
                 Recalled::Nothing => {}
             }
         }
-        if let Some(held_off) = self.bearer.hold_off(request) {
-            return held_off;
-        }
         self.verify(request, text, waits)
     }
 
@@ -226,15 +232,14 @@ impl Jwt {
     fn verify<'p>(&'p self, request: &mut RequestEdit<'p, '_>, text: &[u8], waits: bool) -> Auth<'p> {
         let token = match Token::parse(text) {
             Ok(token) => token,
-            Err(refused) => {
-                self.bearer.note_failure(request);
-                return Auth::Foreign(self.bearer.denial(refused.text()));
-            }
+            Err(refused) => return Auth::Foreign(self.bearer.denial(refused.text())),
         };
         let Some(taken) = self.issuer_of(&token) else {
-            self.bearer.note_failure(request);
             return Auth::Foreign(self.bearer.denial(Refused::Issuer.text()));
         };
+        if let Some(held_off) = self.bearer.hold_off(request) {
+            return Auth::Denied(held_off);
+        }
         let issuer = &taken.plan;
         if !issuer.has_keys() {
             return match waits && issuer.may_fetch(request.net.node_ms()) {
@@ -245,8 +250,9 @@ impl Jwt {
         if token.signed.is_slow() {
             return self.verify_elsewhere(request, taken, text, waits);
         }
+        let by = Stamp::of(issuer);
         let result = issuer.verify(&token.signed);
-        self.conclude(request, taken, token, (text, waits), result)
+        self.conclude(request, taken, token, (text, waits), (by, result))
     }
 
     /// What a verification came to, for now and for later.
@@ -256,21 +262,29 @@ impl Jwt {
         taken: &'p Taken,
         token: Token<'_>,
         (text, waits): (&[u8], bool),
-        result: Result<(), Refused>,
+        (by, result): (Stamp, Result<(), Refused>),
     ) -> Auth<'p> {
         let (tokens, issuer, now_ms) = (&request.state.tokens, &taken.plan, request.net.now_ms());
+        // A signature is wrong, or of a key that is not known yet: a token that names no key does not say which.
+        let lacks_key = |refused| match refused {
+            Refused::UnknownKey => true,
+            Refused::Signature => token.signed.kid.is_none() && issuer.is_fetched(),
+            _ => false,
+        };
         match result {
             Ok(()) => {
                 let verified = Rc::new(Verified::new("jwt", token.claims, &issuer.config));
-                tokens.keep_good(text, issuer, verified.clone());
+                if issuer.config.remember {
+                    tokens.keep_good(text, by, verified.clone());
+                }
                 self.judge(request, taken, &verified)
             }
-            Err(Refused::UnknownKey) if waits && issuer.may_fetch(request.net.node_ms()) => {
+            Err(refused) if lacks_key(refused) && waits && issuer.may_fetch(request.net.node_ms()) => {
                 self.wait_for_keys(request, taken, text)
             }
             Err(refused) => {
-                let time = if refused == Refused::UnknownKey { issuer.config.source.refetch_min } else { BAD_TIME };
-                tokens.keep_bad(text, issuer, refused, now_ms, time);
+                let time = if lacks_key(refused) { issuer.config.source.refetch_min } else { BAD_TIME };
+                tokens.keep_bad(text, by, refused, now_ms, time);
                 self.bearer.note_failure(request);
                 self.refuse(request, taken, refused)
             }
@@ -286,7 +300,8 @@ impl Jwt {
         waits: bool,
     ) -> Auth<'p> {
         let (issuer, work_text, text) = (taken.plan.clone(), text.to_vec(), text.to_vec());
-        let Ok(call) = request.calls.run(move || issuer.verify(&Signed::parse(&work_text)?)) else {
+        let work = move || (Stamp::of(&issuer), Signed::parse(&work_text).and_then(|signed| issuer.verify(&signed)));
+        let Ok(call) = request.calls.run(work) else {
             return unavailable("too many signatures wait to be verified");
         };
         let sleep = request.net.sleep(VERIFY_TIME_MAX);

@@ -60,7 +60,7 @@ use crate::route::{Captures, FieldSource, RouteId, RouteTable};
 pub use answer::{Answer, AnswerEdit, ChangedBody, Hook, Received, drop_own_fields};
 pub use building::{Building, Gathered, Withheld};
 pub use concurrency_limit::PlacesSpec;
-pub use credentials::shown_query;
+pub use credentials::{shown_query, shown_referrer};
 pub use rate_limit::Spec as LimitSpec;
 pub use state::{Chance, FilterState, Numbers};
 pub use trial::{Outlook, Said, Trial};

@@ -29,6 +29,7 @@ use ringway_config::snapshot::FilterConfig;
 use ringway_proto::NormalPath;
 use serde::Deserialize;
 
+use super::auth::unknown;
 use super::trial::shown;
 use super::{Building, Filter, Outlook, RequestEdit, Trial, Verdict};
 use crate::exchange::{HeaderEdits, Identity, Refusal};
@@ -197,10 +198,11 @@ impl Filter for Rbac {
             headers: request.headers,
         };
         let decision = self.decide(&asking, request.normal).0;
-        if decision == Decision::Allowed {
-            return Verdict::Pass;
+        match (decision, decision.refusal()) {
+            (_, None) => Verdict::Pass,
+            (Decision::Unknown, Some(refusal)) => unknown(request, refusal),
+            (_, Some(refusal)) => Verdict::Reply(Box::new(refusal)),
         }
-        decision.refusal().map_or(Verdict::Pass, |refusal| Verdict::Reply(Box::new(refusal)))
     }
 
     fn authenticates(&self) -> bool {

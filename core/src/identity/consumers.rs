@@ -26,7 +26,8 @@ pub struct Consumers {
     all: Vec<Consumer>,
     by_name: HashMap<String, usize>,
     /// By SHA-256 of the key: the keys themselves are not kept, and looking one up says nothing of another.
-    by_api_key: HashMap<[u8; 32], usize>,
+    /// `Err`: the first of several that have it, whom nobody can tell apart.
+    by_api_key: HashMap<[u8; 32], Result<usize, usize>>,
     /// By key id: the key and whose it is.
     by_hmac_key: HashMap<String, (Key, usize)>,
 }
@@ -50,9 +51,9 @@ impl Consumers {
                 ApiKey::Sha256(digest) => Ok(*digest),
                 ApiKey::Secret(secret) => secret::read(secret).map(|key| fingerprint(&key)),
             };
-            let taken = digest.and_then(|digest| match self.by_api_key.insert(digest, number) {
-                Some(other) if other != number => {
-                    self.by_api_key.remove(&digest);
+            let taken = digest.and_then(|digest| match *self.by_api_key.entry(digest).or_insert(Ok(number)) {
+                Ok(other) | Err(other) if other != number => {
+                    self.by_api_key.insert(digest, Err(other));
                     Err(format!("{:?} has the same key", self.all[other].name))
                 }
                 _ => Ok(()),
@@ -84,7 +85,8 @@ impl Consumers {
     }
 
     pub fn of_api_key(&self, key: &[u8]) -> Option<&Consumer> {
-        self.by_api_key.get(&fingerprint(key)).map(|number| &self.all[*number])
+        let number = self.by_api_key.get(&fingerprint(key))?.ok()?;
+        self.all.get(number)
     }
 
     /// The password's hash of some consumer.

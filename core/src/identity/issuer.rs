@@ -21,7 +21,7 @@ pub struct IssuerPlan {
     pub node: Arc<IssuerNode>,
     /// Those that stand in the configuration itself.
     own: KeySet,
-    /// Tells one configuration of keys, and of what is made of claims, from another.
+    /// Tells this issuer, its own keys and what is made of its claims from any other.
     pub stamp: u64,
     /// Why nobody can be verified, for the operator.
     pub unbuilt: Option<Fault>,
@@ -56,8 +56,9 @@ impl IssuerPlan {
         let node = registry.get("issuer", &format!("{} {origin:?}", config.name), || IssuerNode::new(cores));
         let mut unbuilt = None;
         // With all that `Verified::new` reads: what was made of a token by another table is void.
-        let snapshot::Issuer { algorithms, may_lack, require, roles, consumer, headers, .. } = config;
-        let mut digests = format!("{:?}", (algorithms, may_lack, require, roles, consumer, headers)).into_bytes();
+        let snapshot::Issuer { name, issuer, algorithms, may_lack, require, roles, consumer, headers, .. } = config;
+        let read = (name, issuer, algorithms, may_lack, require, roles, consumer, headers);
+        let mut digests = format!("{read:?}").into_bytes();
         let own = source.keys.iter().filter_map(|key| {
             own_key(key, &config.algorithms, &mut digests).map_err(|fault| unbuilt = Some(fault)).ok()
         });
@@ -75,10 +76,14 @@ impl IssuerPlan {
         self.own.len() + self.node.keys.with(|set| set.map_or(0, KeySet::len))
     }
 
+    /// True if keys come from elsewhere than the configuration itself.
+    pub fn is_fetched(&self) -> bool {
+        self.config.source.url.is_some() || self.config.source.file.is_some()
+    }
+
     /// True if others may be fetched now. `node_ms` is the node's clock.
     pub fn may_fetch(&self, node_ms: u64) -> bool {
-        let is_fetched = self.config.source.url.is_some() || self.config.source.file.is_some();
-        is_fetched && self.unbuilt.is_none() && node_ms >= self.node.refetch_from_ms.get()
+        self.is_fetched() && self.unbuilt.is_none() && node_ms >= self.node.refetch_from_ms.get()
     }
 
     /// Verifies a token's signature, with this issuer's keys alone.

@@ -12,5 +12,5 @@ pub use cache::TextCache;
 pub use consumers::{Consumer, Consumers};
 pub use issuer::{IssuerNode, IssuerPlan, RESULTS};
 pub use keys::{KEYS_MAX, Key, KeySet, fingerprint};
-pub use remembered::{Recalled, Remembered, Spared};
+pub use remembered::{Recalled, Remembered, Spared, Stamp};
 pub use token::{Refused, Signed, Token, Verified, unfit_claim};

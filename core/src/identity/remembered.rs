@@ -48,12 +48,13 @@ struct Source {
     failures: u32,
 }
 
-/// An issuer's configuration and the version of its keys.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Stamp(u64, u64);
+/// An issuer's configuration and the version of its keys. Taken before a token is verified: if the keys change meanwhile,
+/// what it came to is void at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp(u64, u64);
 
 impl Stamp {
-    fn of(issuer: &IssuerPlan) -> Stamp {
+    pub fn of(issuer: &IssuerPlan) -> Stamp {
         Stamp(issuer.stamp, issuer.node.keys.version())
     }
 }
@@ -95,18 +96,14 @@ impl Remembered {
         }
     }
 
-    pub fn keep_good(&self, token: &[u8], issuer: &IssuerPlan, verified: Rc<Verified>) {
-        if !issuer.config.remember {
-            return;
-        }
-        let good = Good { by: Stamp::of(issuer), verified };
-        self.good.borrow_mut().insert(token, good, Verified::weight(token.len()));
+    pub fn keep_good(&self, token: &[u8], by: Stamp, verified: Rc<Verified>) {
+        self.good.borrow_mut().insert(token, Good { by, verified }, Verified::weight(token.len()));
     }
 
     /// For this long: an unknown key may become known.
-    pub fn keep_bad(&self, token: &[u8], issuer: &IssuerPlan, refused: Refused, now_ms: u64, time: Duration) {
+    pub fn keep_bad(&self, token: &[u8], by: Stamp, refused: Refused, now_ms: u64, time: Duration) {
         let until_ms = now_ms.saturating_add(time.as_millis() as u64);
-        self.bad.borrow_mut().insert(token, Bad { by: Stamp::of(issuer), refused, until_ms }, 0);
+        self.bad.borrow_mut().insert(token, Bad { by, refused, until_ms }, 0);
     }
 
     /// How long an address has to wait before an unknown token of it is looked at again; `None`: it need not.

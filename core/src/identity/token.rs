@@ -268,9 +268,7 @@ fn numeric_date(value: &Value) -> Option<i64> {
 
 fn identity(by: &'static str, claims: Map<String, Value>, issuer: &Issuer, expires: Option<i64>) -> Identity {
     let text = |path: &str| claim(&claims, path).and_then(Value::as_str);
-    let roles = issuer.roles.iter().filter_map(|path| claim(&claims, path)).flat_map(texts);
-    // RFC 8693 section 4.2: `scope` is one text, parted by spaces.
-    let roles = roles.flat_map(|text| text.split_ascii_whitespace().map(Into::into).collect::<Vec<Box<str>>>());
+    let roles = issuer.roles.iter().filter_map(|path| claim(&claims, path)).flat_map(roles_of);
     let roles: Vec<Box<str>> = roles.take(MEMBERS_MAX).collect();
     let field = |path: &str| claim(&claims, path).and_then(field_value).map(Into::into);
     Identity {
@@ -284,24 +282,34 @@ fn identity(by: &'static str, claims: Map<String, Value>, issuer: &Issuer, expir
     }
 }
 
+/// RFC 8693 section 4.2: `scope` is one text, parted by spaces. A member of a list is one role, whatever stands in it.
+fn roles_of(value: &Value) -> Vec<Box<str>> {
+    match value {
+        Value::String(text) => text.split_ascii_whitespace().map(Into::into).collect(),
+        value => texts(value).into_iter().map(Into::into).collect(),
+    }
+}
+
 /// A claim as a field's value; the members of a list parted by commas. What cannot stand in a field (RFC 9110 section 5.5)
-/// is percent-encoded as UTF-8, `%` too.
+/// is percent-encoded as UTF-8, `%` too, and so is a comma within a member: whoever parts them gets each as it was.
 fn field_value(value: &Value) -> Option<String> {
     if value.is_object() || value.is_null() {
         return None;
     }
-    let text = texts(value).join(",");
-    let plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'%';
-    let mut out = String::with_capacity(text.len());
-    for (at, byte) in text.bytes().enumerate() {
-        let border = byte == b' ' && (at == 0 || at + 1 == text.len());
-        if plain(byte) && !border {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
+    let plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'%' && !(byte == b',' && value.is_array());
+    let encoded = |text: &String| {
+        let mut out = String::with_capacity(text.len());
+        for (at, byte) in text.bytes().enumerate() {
+            let border = byte == b' ' && (at == 0 || at + 1 == text.len());
+            if plain(byte) && !border {
+                out.push(char::from(byte));
+            } else {
+                out.push_str(&format!("%{byte:02X}"));
+            }
         }
-    }
-    Some(out)
+        out
+    };
+    Some(texts(value).iter().map(encoded).collect::<Vec<_>>().join(","))
 }
 
 #[cfg(test)]

@@ -8,6 +8,9 @@ use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
+/// Versions are the process's: that of one value is no other's, of whatever row, also when a row was dropped and made anew.
+static VERSIONS: AtomicU64 = AtomicU64::new(0);
+
 /// The newest of a row of values.
 #[derive(Debug)]
 pub struct Published<T> {
@@ -26,10 +29,11 @@ impl<T> Published<T> {
     pub fn publish(&self, value: T) {
         let mut newest = self.value.lock().unwrap_or_else(PoisonError::into_inner);
         *newest = Some(Arc::new(value));
-        self.version.fetch_add(1, Ordering::Release);
+        self.version.store(VERSIONS.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Release);
     }
 
-    /// Counts up with each value. What was derived from a value of another version is void.
+    /// Tells each value from all others of the process; 0: there is none yet. What was derived from a value of another
+    /// version is void.
     #[inline]
     pub fn version(&self) -> u64 {
         self.version.load(Ordering::Acquire)
@@ -70,12 +74,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_value_has_its_version() {
-        let published = Published::default();
+    fn each_value_has_a_version_of_its_own() {
+        let [published, other] = [Published::default(), Published::default()];
         assert_eq!((published.version(), published.get()), (0, None));
-        published.publish(5);
-        published.publish(6);
-        assert_eq!((published.version(), published.get().as_deref()), (2, Some(&6)));
+        let mut versions = Vec::new();
+        for value in 1..=3 {
+            published.publish(value);
+            versions.push(published.version());
+            assert_eq!(published.get().as_deref(), Some(&value));
+            other.publish(value);
+            versions.push(other.version());
+        }
+        versions.sort_unstable();
+        versions.dedup();
+        assert!(versions.len() == 6 && versions[0] > 0, "{versions:?}");
     }
 
     #[tokio::test(flavor = "current_thread")]

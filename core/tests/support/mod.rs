@@ -10,6 +10,7 @@ pub mod client;
 pub mod config;
 pub mod gateway;
 pub mod head;
+pub mod key_server;
 pub mod load;
 pub mod log;
 pub mod metrics;

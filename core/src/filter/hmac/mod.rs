@@ -19,8 +19,8 @@
 //! Signature-Input: s=("@method" "@authority" "@request-target" "content-digest");created=1618884473;keyid="alice-1";nonce="b3k"
 //! Signature: s=:TuPvS5sKkzqQ...=:
 //! ```
-//! `created` may differ from our clock by `skew`. Within that time a nonce of a key is good once, on all cores, listeners
-//! and routes of this process; a process that is started anew knows none of them. With `redis = "NAME"`, of a
+//! `created` may differ from our clock by `skew`. Within that time, the longest of all `hmac` filters, a nonce of a key is
+//! good once, on all cores, listeners and routes of this process; a process that is started anew knows none of them. With `redis = "NAME"`, of a
 //! `[redis.NAME]`, it is good once on all gateways that share that Redis, over restarts too; while Redis does not answer
 //! nobody passes (503), and what a failover of it forgets could be sent again. While `nonces_max` are remembered, further
 //! requests get 503: none is forgotten early. The body is read, up to `body_bytes_max`, and compared before anything of the
@@ -47,6 +47,7 @@ use serde::Deserialize;
 
 use super::api_key::identity;
 use super::auth::{Auth, Authenticator, Denied, unavailable};
+use super::building::are_twins;
 use super::{Building, RequestEdit, Then, Waiting, WantsBody};
 use crate::exchange::{ClaimedNonce, HeaderEdit, Refusal};
 use crate::identity::{Consumer, Consumers, fingerprint};
@@ -61,6 +62,8 @@ const SKEW_MAX: Duration = Duration::from_secs(3600);
 const NONCES_MAX: usize = 16 << 20;
 /// A body that a filter reads whole lies in memory.
 const BODY_BYTES_MAX: u64 = 64 << 20;
+/// RFC 9110 section 15.5.2: a 401 has one. RFC 9421 registers no scheme.
+const CHALLENGE: &str = "Signature realm=\"ringway\"";
 const AWAY: &str = "the Redis that keeps nonces does not answer";
 /// A longer body is hashed by a worker: it would hold a core up for more than a tenth of a millisecond.
 const HASHED_HERE_BYTES_MAX: usize = 64 * 1024;
@@ -135,10 +138,9 @@ struct Wrong {
 struct Signed<'p> {
     consumer: &'p Consumer,
     nonce: Nonce,
+    created_unix_s: u64,
     /// Until then the signature would be taken again.
     good_until_unix_s: u64,
-    /// No other signature of this key may have the nonce before.
-    kept_until_unix_s: u64,
 }
 
 pub(super) fn build(config: &FilterConfig, building: &mut Building<'_>) -> Result<Box<dyn Authenticator>, Fault> {
@@ -166,6 +168,8 @@ pub(super) fn build(config: &FilterConfig, building: &mut Building<'_>) -> Resul
         }
     }
     building.secret_headers.insert("signature".to_owned());
+    // A nonce is good once, whatever route it comes to: the one with the most skew decides how long it is known.
+    building.nonces.keep_for(table.skew.0.as_secs());
     let texts = |names: Vec<HeaderName>| names.into_iter().map(HeaderName::into_string).collect();
     Ok(Box::new(Hmac {
         headers: texts(table.headers),
@@ -218,7 +222,7 @@ impl Authenticator for Hmac {
     }
 
     fn challenge(&self) -> &str {
-        ""
+        CHALLENGE
     }
 
     fn optional(&self) -> bool {
@@ -262,7 +266,7 @@ impl Hmac {
             false => None,
         };
         let nonce = nonce_of(signature.key_id, signature.nonce);
-        Ok(Some((digests, Signed { consumer, nonce, good_until_unix_s, kept_until_unix_s: end })))
+        Ok(Some((digests, Signed { consumer, nonce, created_unix_s: signature.created_unix_s, good_until_unix_s })))
     }
 
     /// What must be covered is.
@@ -380,7 +384,8 @@ impl Hmac {
         let Some(name) = &self.redis else { return Auth::Known(known) };
         let Some(redis) = request.state.redis(name).cloned() else { return unavailable(AWAY) };
         // Gateways' clocks differ by the skew at most, or their signatures would not be taken.
-        let keep_s = signed.kept_until_unix_s.saturating_sub(now) + self.skew_s;
+        let kept_until = signed.created_unix_s.saturating_add(self.nonces.kept_s());
+        let keep_s = kept_until.saturating_sub(now) + self.skew_s;
         let key = redis_key(signed.nonce);
         let until = async move {
             let args: [&[u8]; 6] = [b"SET", key.as_bytes(), b"1", b"NX", b"EX", &keep_s.to_string().into_bytes()];
@@ -414,7 +419,7 @@ impl Hmac {
             Some(_) => return self.claim_in_fleet(request, signed, now),
             None => {}
         }
-        match self.nonces.claim(signed.nonce, signed.kept_until_unix_s, now, self.nonces_max) {
+        match self.nonces.claim(signed.nonce, signed.created_unix_s, now, self.nonces_max) {
             Claim::New => self.claim_in_fleet(request, signed, now),
             Claim::Used => REPLAYED.denied(),
             Claim::Late => EXPIRED.denied(),
@@ -439,7 +444,7 @@ fn invalid(reason: &'static str) -> Wrong {
 impl Wrong {
     fn denied<'p>(self) -> Auth<'p> {
         let refusal = Refusal { code: self.code, ..Refusal::new(Flag::Unauthenticated, self.reason) };
-        Auth::Denied(Denied::new(refusal, None))
+        Auth::Denied(Denied::new(refusal, Some(CHALLENGE.to_owned())))
     }
 }
 
@@ -466,11 +471,7 @@ fn has_body(request: &RequestEdit<'_, '_>) -> bool {
 /// Fields of this name, and those that an origin may take for them.
 fn named<'r>(request: &RequestEdit<'_, 'r>, name: &str) -> impl Iterator<Item = &'r Field> {
     let (fields, bytes) = (&request.request.fields, request.bytes);
-    let plain = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
-    fields.iter().filter(move |field| {
-        let have = field.name.of(bytes);
-        have.len() == name.len() && std::iter::zip(have, name.bytes()).all(|(have, want)| plain(*have) == plain(want))
-    })
+    fields.iter().filter(move |field| are_twins(field.name.of(bytes), name.as_bytes()))
 }
 
 /// The value of a field that is there once, under its own name, and that the origin will get.

@@ -282,7 +282,7 @@ impl Introspect {
             return self.conclude(request, told);
         }
         if let Some(held_off) = self.bearer.hold_off(request) {
-            return held_off;
+            return Auth::Denied(held_off);
         }
         let waiter = match memory.join(self.stamp, token, |key| self.ask(request, token, key)) {
             Ok(waiter) => waiter,

@@ -17,7 +17,7 @@ use super::seal::Purpose;
 use super::tokens::{By, Code, Failed, Issued, is_error, work_time};
 use super::{Oidc, digest_of, unavailable};
 use crate::exchange::{HeaderEdit, Refusal};
-use crate::filter::auth::in_time;
+use crate::filter::auth::{in_time, unknown};
 use crate::filter::server::form_encoded;
 use crate::filter::{RequestEdit, Then, Verdict, Waiting};
 use crate::mesh::Claim;
@@ -59,7 +59,7 @@ impl Oidc {
     /// Nobody has logged in: a browser that shows a page is sent to the provider, all else is refused.
     pub(super) fn nobody<'p>(&'p self, request: &mut RequestEdit<'p, '_>, reason: &'static str) -> Verdict<'p> {
         if !is_navigation(request) {
-            return Verdict::Reply(Box::new(Refusal::new(Flag::Unauthenticated, reason)));
+            return unknown(request, Refusal::new(Flag::Unauthenticated, reason));
         }
         self.with_endpoints(request, |this, request, endpoints| this.begin(request, endpoints))
     }
@@ -155,12 +155,15 @@ impl Oidc {
         }
         match (params.error, params.code) {
             (Some(error), _) => refused_by_provider(&error),
-            (None, Some(code)) => self.exchange(request, login, code),
+            (None, Some(code)) => match self.use_state(request, &login) {
+                Ok(()) => self.exchange(request, login, code),
+                Err(verdict) => verdict,
+            },
             (None, None) => bad_state("the provider's answer has neither code nor error"),
         }
     }
 
-    /// The login of this state, which is used from now on.
+    /// The login of this state.
     fn take_login<'p>(&'p self, request: &mut RequestEdit<'p, '_>, state: &str) -> Result<Login, Verdict<'p>> {
         let (now, name) = ((request.unix_s)(), self.names.login(state));
         let found: Vec<_> = self.names.logins(request).into_iter().filter(|(found, _)| *found == name).collect();
@@ -170,10 +173,15 @@ impl Oidc {
         if verify_slices_are_equal(login.state.as_bytes(), state.as_bytes()).is_err() {
             return Err(bad_state("no login of this browser has this state"));
         }
-        // As long as the cookie could be brought again.
-        let until = login.at + self.login_s;
-        match self.provider.node.states.claim(digest_of(&[state.as_bytes()]), until, now, STATES_MAX) {
-            Claim::New => Ok(login),
+        Ok(login)
+    }
+
+    /// Uses a login's state up. Only for one that brings a code: each costs a question to the provider, of which few are
+    /// open at once, so that nobody fills the table in which used states are remembered.
+    fn use_state<'p>(&'p self, request: &RequestEdit<'p, '_>, login: &Login) -> Result<(), Verdict<'p>> {
+        let (now, state) = ((request.unix_s)(), digest_of(&[login.state.as_bytes()]));
+        match self.provider.node.states.claim(state, login.at, now, STATES_MAX) {
+            Claim::New => Ok(()),
             Claim::Used => Err(bad_state("the state was used already")),
             Claim::Late => Err(bad_state("the login is over")),
             Claim::Full => Err(unavailable("too many states are remembered")),

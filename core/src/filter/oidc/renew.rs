@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::provider::LOOK_EVERY;
 use super::session::Session;
-use super::tokens::{By, Failed, Issued, work_time};
+use super::tokens::{By, Failed, Issued, unix_s, work_time};
 use super::{Oidc, digest_of, unavailable};
 use crate::filter::auth::in_time;
 use crate::filter::jwt::may_wait;
@@ -37,7 +37,12 @@ impl Oidc {
         // Done to its end though the request may go: the old refresh token is void then.
         let asked = self.server.errand(request.calls, move |asking| async move {
             let renewed = provider.renew(&asking, &stored).await;
-            let time = if matches!(&renewed, Err(failed) if failed.by == By::Away) { AWAY_TIME } else { GRACE };
+            let time = match &renewed {
+                // Until it is to be renewed itself, perhaps with the same refresh token.
+                Ok(issued) => GRACE.min(Duration::from_secs(issued.stored.renew.saturating_sub(unix_s()).max(1))),
+                Err(failed) if failed.by == By::Away => AWAY_TIME,
+                Err(_) => GRACE,
+            };
             doing.done(renewed.clone(), Instant::now() + time);
             renewed
         });

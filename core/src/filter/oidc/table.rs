@@ -152,6 +152,8 @@ pub(in crate::filter) fn build(config: &FilterConfig, building: &mut Building<'_
     let sealer = sealer.and_then(|secrets| Sealer::new(&secrets, &name, &table.client_id));
     let node_name = format!("{:?}", (&name, &table.client_id, &table.ca_file, &table.end_session_url, table.insecure));
     let node = building.node.get("oidc", &node_name, ProviderNode::default);
+    // As long as its cookie could be brought again.
+    node.states.keep_for(table.login_time.0.as_secs());
     if let Some(header) = table.access_token_header.as_ref().map(HeaderName::as_str) {
         building.secret_headers.insert(header.to_owned());
         // `Authorization` is what clients say on other routes; here it is overwritten.

@@ -189,7 +189,7 @@ impl Provider {
     /// Waits until there are other keys, or it is known that there are none.
     async fn keys_after(&self, version: u64) {
         let (node, source) = (&self.issuer.node, &self.issuer.config.source);
-        if source.url.is_none() && source.file.is_none() {
+        if !self.issuer.is_fetched() {
             return;
         }
         let (fetches, end) = (node.fetches.get(), Instant::now() + source.timeout);
@@ -294,7 +294,7 @@ fn text<'c>(claims: &'c Map<String, Value>, name: &str) -> Option<&'c str> {
     claims.get(name).and_then(Value::as_str)
 }
 
-fn unix_s() -> u64 {
+pub(super) fn unix_s() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 

@@ -15,6 +15,9 @@ use crate::mesh::budget::{
     WhenAway,
 };
 
+/// Entries of a core that a tick looks at while new keys find the node's table full: a fifth of a millisecond.
+pub const LET_GO_MAX: usize = 4096;
+
 /// A rule, as every core has it.
 pub struct Spec {
     pub name: String,
@@ -111,7 +114,7 @@ fn say_failover(fleet: &Fleet) -> String {
     match (fleet.when_away, once) {
         (WhenAway::Closed, Some(once)) => format!("without Redis nobody passes, then {once}"),
         (WhenAway::LocalShare, Some(once)) => {
-            format!("without Redis each gateway has its equal share and no more, then {once}")
+            format!("without Redis each gateway has its equal share, one request at least, and no more, then {once}")
         }
         _ => "without Redis everybody passes".to_owned(),
     }
@@ -135,6 +138,8 @@ pub struct Limit {
     open: RefCell<Vec<u32>>,
     counts: [Cell<u64>; 4],
     told_keys: Cell<u64>,
+    /// What the table of keys had missed when this core looked last.
+    missed: Cell<u64>,
     pub(super) underway: Underway,
     /// When a budget was asked last.
     last: Cell<Moment>,
@@ -150,6 +155,11 @@ struct Entry {
 impl Entry {
     fn new(store: Arc<Store>) -> Entry {
         Entry { store, lease: Lease::default(), is_listed: Cell::new(false) }
+    }
+
+    /// The budget itself stays where it is: whoever is forgotten here is found there.
+    fn may_go(&self) -> bool {
+        !self.lease.is_open() && !self.is_listed.get()
     }
 }
 
@@ -192,6 +202,7 @@ impl Limit {
             open: RefCell::default(),
             counts: Default::default(),
             told_keys: Cell::new(0),
+            missed: Cell::new(0),
             underway: Underway::default(),
             last: Cell::default(),
             spec: spec.clone(),
@@ -271,9 +282,7 @@ impl Limit {
     #[inline(never)]
     fn meet(&self, digest: u128, now: &Moment) -> Met {
         let Found::Own(store) = self.budgets.find(digest, now) else { return Met::Overflow };
-        // The budget itself stays where it is: whoever is forgotten here is found there.
-        let may_go = |entry: &Entry| !entry.lease.is_open();
-        match self.slots.borrow_mut().add(digest, Entry::new(store.clone()), may_go) {
+        match self.slots.borrow_mut().add(digest, Entry::new(store.clone()), Entry::may_go) {
             Some(place) => Met::Table(place),
             None => Met::Store(store),
         }
@@ -283,6 +292,7 @@ impl Limit {
     pub fn tick(&self, now: &Moment) {
         self.last.set(*now);
         self.settle(|entry| entry.lease.is_over(now), now);
+        self.let_go();
         let counts = &self.spec.rule.counts;
         let words = [&counts.allowed, &counts.denied, &counts.delayed, &counts.overflowed];
         for (word, count) in std::iter::zip(words, &self.counts) {
@@ -293,6 +303,14 @@ impl Limit {
         }
         if !self.spec.of_node {
             self.tell_keys(self.slots.borrow().len() as u64);
+        }
+    }
+
+    /// While new keys find no place: what this core has only met is the budgets' alone, who forget it if it is full again.
+    fn let_go(&self) {
+        let missed = self.budgets.keys().missed();
+        if missed != self.missed.replace(missed) {
+            self.slots.borrow_mut().forget(LET_GO_MAX, LET_GO_MAX, Entry::may_go);
         }
     }
 

@@ -81,7 +81,7 @@ use fleet::Asked;
 pub use fleet::FleetSpec;
 pub use key::{Key, Seeds, Written};
 use limit::Decision;
-pub use limit::{Limit, Spec};
+pub use limit::{LET_GO_MAX, Limit, Spec};
 pub use table::Ruling;
 pub use table::{KEYS_MAX_DEFAULT, KEYS_MAX_MOST, Scope, check_name};
 use told::Headers;

@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Slots;
+use crate::mesh::sync::{AtomicU64, Ordering};
 
 /// Locks, so that cores seldom meet at one.
 const PARTS: usize = 16;
@@ -15,6 +16,8 @@ pub struct Keyed<T> {
     parts: Box<[Mutex<Slots<Arc<T>>>]>,
     /// For all keys that find the table full.
     overflow: Arc<T>,
+    /// How often one did.
+    missed: AtomicU64,
 }
 
 /// What belongs to a key.
@@ -29,7 +32,8 @@ impl<T> Keyed<T> {
     pub fn new(keys_max: usize, overflow: T) -> Keyed<T> {
         let parts = if keys_max <= WHOLE_MAX { 1 } else { PARTS };
         let part = |_| Mutex::new(Slots::new(keys_max.div_ceil(parts)));
-        Keyed { parts: (0..parts).map(part).collect(), overflow: Arc::new(overflow) }
+        let parts = (0..parts).map(part).collect();
+        Keyed { parts, overflow: Arc::new(overflow), missed: AtomicU64::new(0) }
     }
 
     pub fn overflow(&self) -> &Arc<T> {
@@ -49,8 +53,17 @@ impl<T> Keyed<T> {
         let may_go = |one: &Arc<T>| Arc::strong_count(one) == 1 && is_idle(one);
         match part.add(digest, made.clone(), may_go) {
             Some(_) => Found::Own(made),
-            None => Found::Shared(self.overflow.clone()),
+            None => {
+                self.missed.fetch_add(1, Ordering::Relaxed);
+                Found::Shared(self.overflow.clone())
+            }
         }
+    }
+
+    /// Counts up with each key that finds the table full. What cores hold without need stands in its way then: what they
+    /// have met, and might meet again.
+    pub fn missed(&self) -> u64 {
+        self.missed.load(Ordering::Relaxed)
     }
 
     pub fn known(&self, digest: u128) -> Option<Arc<T>> {

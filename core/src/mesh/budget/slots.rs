@@ -9,14 +9,16 @@ const LOOKS_MAX: usize = 16;
 #[derive(Debug)]
 pub struct Slots<T> {
     places: HashMap<u128, u32, BuildHasherDefault<Digested>>,
-    entries: Vec<(u128, T)>,
+    /// `None`: a free place.
+    entries: Vec<Option<(u128, T)>>,
+    free: Vec<u32>,
     max: usize,
     hand: usize,
 }
 
 impl<T> Slots<T> {
     pub fn new(max: usize) -> Slots<T> {
-        Slots { places: HashMap::default(), entries: Vec::new(), max, hand: 0 }
+        Slots { places: HashMap::default(), entries: Vec::new(), free: Vec::new(), max, hand: 0 }
     }
 
     #[inline]
@@ -24,51 +26,63 @@ impl<T> Slots<T> {
         self.places.get(&digest).map(|place| *place as usize)
     }
 
+    /// What is kept at a place that [`Slots::find`] or [`Slots::add`] has named, and that was not forgotten since.
+    ///
+    /// # Panics
+    /// The place is free.
     #[inline]
     pub fn at(&self, place: usize) -> &T {
-        &self.entries[place].1
+        match &self.entries[place] {
+            Some((_, entry)) => entry,
+            None => panic!("place {place} is free"),
+        }
     }
 
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.places.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.places.is_empty()
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &T> {
-        self.entries.iter().map(|(_, entry)| entry)
+        self.entries.iter().flatten().map(|(_, entry)| entry)
     }
 
     /// Makes room for a new digest; `None` if all the entries that were looked at are in use.
     pub fn add(&mut self, digest: u128, entry: T, is_idle: impl Fn(&T) -> bool) -> Option<usize> {
-        let place = match self.entries.len() {
-            len if len < self.max => {
-                self.entries.push((digest, entry));
-                len
+        if self.places.len() >= self.max {
+            self.forget(LOOKS_MAX, 1, is_idle);
+        }
+        let place = match self.free.pop() {
+            Some(place) => place as usize,
+            None if self.entries.len() < self.max => {
+                self.entries.push(None);
+                self.entries.len() - 1
             }
-            _ => {
-                let place = self.idle(is_idle)?;
-                let (gone, _) = std::mem::replace(&mut self.entries[place], (digest, entry));
-                self.places.remove(&gone);
-                place
-            }
+            None => return None,
         };
+        self.entries[place] = Some((digest, entry));
         self.places.insert(digest, place as u32);
         Some(place)
     }
 
-    fn idle(&mut self, is_idle: impl Fn(&T) -> bool) -> Option<usize> {
-        let looks = LOOKS_MAX.min(self.entries.len());
-        for _ in 0..looks {
+    /// Forgets at most `count` entries that are idle, and looks at `looks` of them, from where the last look ended.
+    pub fn forget(&mut self, looks: usize, count: usize, is_idle: impl Fn(&T) -> bool) {
+        let mut left = count;
+        for _ in 0..looks.min(self.entries.len()) {
+            if left == 0 {
+                return;
+            }
             let place = self.hand % self.entries.len();
             self.hand = place + 1;
-            if is_idle(&self.entries[place].1) {
-                return Some(place);
+            if let Some((gone, _)) = self.entries[place].take_if(|(_, entry)| is_idle(entry)) {
+                self.places.remove(&gone);
+                self.free.push(place as u32);
+                left -= 1;
             }
         }
-        None
     }
 }
 
@@ -106,6 +120,19 @@ mod tests {
         assert_eq!((slots.find(1), slots.find(7), slots.len()), (None, Some(1), 3));
         assert_eq!(slots.add(8, true, |idle| *idle), None);
         assert_eq!(slots.iter().filter(|idle| **idle).count(), 0);
+    }
+
+    #[test]
+    fn what_was_forgotten_leaves_its_place_to_others() {
+        let mut slots = Slots::new(4);
+        let places: Vec<_> = (0..4).map(|digest| slots.add(digest, digest % 2 == 0, |idle| *idle)).collect();
+        slots.forget(100, 100, |idle| *idle);
+        assert_eq!((slots.len(), slots.find(0), slots.find(1)), (2, None, places[1]));
+        slots.forget(100, 100, |idle| *idle);
+        assert!(slots.iter().all(|idle| !idle) && !slots.at(1));
+        let again: Vec<_> = (10..13).map(|digest| slots.add(digest, false, |idle| *idle).is_some()).collect();
+        assert_eq!((again, slots.len()), (vec![true, true, false], 4));
+        assert_eq!((slots.find(11).is_some(), slots.find(12)), (true, None));
     }
 
     #[test]
