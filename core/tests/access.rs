@@ -213,7 +213,7 @@ fn any_of_takes_the_first_kind_that_is_there() {
     let stranger = Signer::es256("a");
     send(&gateway, "/", &format!("{}X-API-Key: nobody\r\n", bearer(&stranger, json!({})))).expect(401);
     let answer = gateway.get("/").expect(401);
-    assert_eq!(answer.all("www-authenticate"), ["Bearer realm=\"ringway\""]);
+    assert_eq!(answer.all("www-authenticate"), ["Bearer realm=\"ringway\"", "ApiKey realm=\"ringway\""]);
     // A token that is nobody's here is not in the way of a key that is somebody's.
     send(&gateway, "/", "Authorization: Bearer opaque\r\nX-API-Key: bob-key\r\n").expect(200);
     assert_eq!(origin.count(), 3);
@@ -278,6 +278,48 @@ fn a_role_in_a_header_is_a_filters_word_never_a_clients() {
         send(&by_nobody, "/open", spoofed).expect(200);
         assert_eq!((origin.last().header("x-roles"), origin.last().header("x_roles")), (None, None));
     }
+}
+
+/// What one filter says and another one takes back is not there.
+#[test]
+fn a_role_that_was_taken_out_again_is_none() {
+    let origin = Origin::saying("x");
+    let edit = |edit: &str| format!("{{ request_headers = {{ {edit} }} }}");
+    let filters = [
+        edit("set = { x-roles = \"admin\" }"),
+        edit("remove = [\"x-roles\"]"),
+        "{ rbac = { roles = [\"admin\"], roles_header = \"x-roles\" } }".to_owned(),
+    ];
+    send(&gateway(&origin, "", &filters.join(", ")), "/", "").expect(401);
+    assert_eq!(origin.count(), 0);
+}
+
+/// RFC 9110 section 15.5.2.
+#[test]
+fn each_401_says_how_one_may_say_who_one_is() {
+    let origin = Origin::saying("x");
+    let consumers = format!("{KEYS}[consumers.carol]\nhmac_keys = {{ c = \"text:{}\" }}\n", "c".repeat(32));
+    for (filter, wrong, wanted) in [
+        ("{ api_key = {} }", "X-API-Key: nobody\r\n", "ApiKey realm=\"ringway\""),
+        ("{ hmac = {} }", "Signature: x\r\n", "Signature realm=\"ringway\""),
+        ("{ rbac = { roles = [\"reader\"] } }", "", "Ringway realm=\"ringway\""),
+    ] {
+        let gateway = gateway(&origin, &consumers, filter);
+        for extra in ["", wrong] {
+            let answer = send(&gateway, "/", extra).expect(401);
+            assert_eq!(answer.header("www-authenticate"), Some(wanted), "{filter} {extra}");
+        }
+    }
+}
+
+#[test]
+fn a_key_of_several_consumers_lets_none_of_them_in() {
+    let origin = Origin::saying("x");
+    let three = ["one", "two", "three"].map(|name| format!("[consumers.{name}]\napi_keys = [\"text:shared\"]\n"));
+    let gateway = gateway(&origin, &format!("{}{KEYS}", three.concat()), "{ api_key = {} }");
+    send(&gateway, "/", "X-API-Key: shared\r\n").expect(401);
+    send(&gateway, "/", "X-API-Key: alice-key\r\n").expect(200);
+    gateway.wait_output("has the same key");
 }
 
 #[test]

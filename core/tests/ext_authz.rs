@@ -99,6 +99,23 @@ fn the_server_sees_the_request_and_may_set_headers() {
     assert_eq!(authority.origin.count(), 2);
 }
 
+/// What other routes need is not taken from them; here it is the server's.
+#[test]
+fn the_server_may_exchange_the_credentials_themselves() {
+    let (origin, authority) = (Origin::saying("x"), Authority::new());
+    let gateway = gateway(&origin, &authority, ", allow_headers = [\"authorization\"]");
+    let own = "Authorization: Bearer outside\r\n";
+    authority.says(200, "Authorization: Bearer inside\r\n", "");
+    send(&gateway, "GET", "/", own, b"").expect(200);
+    assert_eq!(authority.origin.last().header("authorization"), Some("Bearer outside"));
+    assert_eq!(origin.last().all("authorization"), ["Bearer inside"]);
+    authority.says(200, "", "");
+    send(&gateway, "GET", "/", own, b"").expect(200);
+    assert_eq!(origin.last().header("authorization"), None);
+    send(&gateway, "GET", "/open", own, b"").expect(200);
+    assert_eq!(origin.last().header("authorization"), Some("Bearer outside"));
+}
+
 #[test]
 fn a_refusal_is_the_servers() {
     let (origin, authority) = (Origin::saying("x"), Authority::new());

@@ -411,6 +411,24 @@ fn a_reload_forgets_no_nonce() {
 }
 
 /// By a Redis that all gateways share, and never without it.
+/// What another route would still take is not forgotten when this one would not.
+#[test]
+fn a_nonce_is_known_for_the_longest_skew() {
+    let origin = Origin::saying("x");
+    let text = document(&origin, "{ hmac = { skew = \"1s\" } }");
+    let long =
+        "[[routes]]\nname = \"long\"\nwhen = 'header.x-long == \"1\"'\ncluster = \"app\"\nfilters = [{ hmac = {} }]\n";
+    let mut gateway = Gateway::start(&format!("{text}{long}"));
+    let (request, other) = (Signed::get("/"), Signed::get("/"));
+    [&request, &other].map(|request| request.send(&gateway).expect(200));
+    std::thread::sleep(std::time::Duration::from_millis(2100));
+    refused(&request.send(&gateway), "expired_signature", "too old");
+    refused(&request.clone().with("X-Long", "1").send(&gateway), "replayed_signature", "by the other route");
+    // Nor by one that a reload makes more patient.
+    gateway.rewrite_and_reload(&document(&origin, "{ hmac = { skew = \"1h\" } }"));
+    refused(&other.send(&gateway), "replayed_signature", "after a reload");
+}
+
 #[test]
 fn a_signature_is_taken_once_on_all_gateways_of_a_fleet() {
     if redis::is_missing("a_signature_is_taken_once_on_all_gateways_of_a_fleet") {

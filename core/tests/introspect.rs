@@ -310,6 +310,33 @@ fn an_opaque_token_is_one_of_several_kinds() {
     assert_eq!(server.origin.last().text(), "token=a%2526b&token_type_hint=access_token");
 }
 
+/// A token that another kind takes is no failure, and one that nobody takes is.
+#[test]
+fn only_what_nobody_takes_counts_as_a_failure() {
+    let (origin, server) = (Origin::saying("x"), TokenServer::new());
+    server.knows("opaque", json!({}));
+    let jwt = |keys: &str| format!("{{ jwt = {{ issuer = \"corp\", failures = {{ max = 3 }}{keys} }} }}");
+    let text = document(&origin, &server.url(), "");
+    let text = text.replace("filters = [{ introspect", &format!("filters = [{{ any_of = [{}, {{ introspect", jwt("")));
+    let text = text.replace("insecure = true } }]", "insecure = true } }] }]");
+    let only = format!("[[routes]]\nname = \"only\"\npath = \"/only\"\ncluster = \"app\"\nfilters = [{}]\n", jwt(""));
+    let issuer = "[issuers.corp]\nissuer = \"https://id.test\"\naudiences = [\"api\"]\nalgorithms = \"HS256\"\n\
+        keys = [{ secret = \"text:0123456789abcdef0123456789abcdef\" }]\n";
+    let gateway = Gateway::with(&format!("{issuer}{text}{only}")).shards(1).start();
+    for _ in 0..8 {
+        ask(&gateway, "opaque").expect(200);
+    }
+    let at_only =
+        |token: &str| gateway.client().request("GET", "/only", &format!("Authorization: Bearer {token}\r\n"), b"");
+    for number in 0..3 {
+        at_only(&format!("garbage{number}")).expect(401);
+    }
+    let answer = at_only("garbage").expect(429);
+    let wait: u64 = answer.header("retry-after").expect("Retry-After").parse().expect("seconds");
+    assert!((58..=60).contains(&wait), "{wait}");
+    ask(&gateway, "opaque").expect(200);
+}
+
 #[test]
 fn mistakes_are_named_with_their_cure() {
     let origin = Origin::saying("x");

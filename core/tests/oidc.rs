@@ -128,6 +128,7 @@ fn who_shows_no_page_gets_401() {
     ] {
         let answer = gateway.client().request(method, "/", extra, b"").expect(wanted);
         assert_eq!(answer.has("location") && answer.has("set-cookie"), wanted == 303, "{method} {extra}");
+        assert_eq!(answer.has("www-authenticate"), wanted == 401, "{method} {extra}");
     }
     assert_eq!(origin.count(), 0);
 }
@@ -379,6 +380,40 @@ fn a_stream_ends_with_the_tokens() {
         client.send(format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", browser.cookie_line()));
         assert_eq!(client.response().cut.is_none(), is_whole, "{keys}");
     }
+}
+
+/// By a provider whose refresh tokens stay the same, too, and however soon its tokens end.
+#[test]
+fn a_session_of_short_tokens_is_renewed_again_and_again() {
+    let (origin, provider) = (Origin::saying("x"), Provider::new());
+    let gateway = start(&origin, &provider, "");
+    (provider.says().refresh_token, provider.says().keeps_refresh_token) = (Some("refresh".to_owned()), true);
+    provider.says().members = json!({"expires_in": 3});
+    let mut browser = logged_in(&gateway, &provider);
+    for _ in 0..24 {
+        browser.ask("GET", "/", "").expect(200);
+        std::thread::sleep(ms(300));
+    }
+    assert!((3..=5).contains(&provider.token_calls()), "{}", provider.token_calls());
+}
+
+/// Whoever can begin logins could fill the memory of used states with them else.
+#[test]
+fn an_error_uses_no_state() {
+    let (origin, provider) = (Origin::saying("x"), Provider::new());
+    let gateway = start(&origin, &provider, "");
+    let mut browser = Browser::new(gateway.addr());
+    let back = provider.authorize(browser.page("/a").expect(303).header("location").unwrap());
+    let state = &params(back.split_once('?').unwrap().1)["state"];
+    for _ in 0..3 {
+        let error = format!("/oidc/callback?error=access_denied&state={state}");
+        assert_eq!(code(browser.clone().page(&error), 403), "login_refused");
+        assert_eq!(code(browser.clone().page(&format!("/oidc/callback?state={state}")), 400), "bad_state");
+    }
+    let before = browser.clone();
+    browser.page(&back).expect(303);
+    assert_eq!(code(before.clone().page(&back), 400), "bad_state");
+    browser.ask("GET", "/", "").expect(200);
 }
 
 #[test]

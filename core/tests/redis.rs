@@ -232,14 +232,15 @@ fn a_slot_on_its_way_is_served_on_both_sides() {
     let cluster = RedisCluster::start();
     let slot = key_slot(b"{t}");
     let (from, to) = (cluster.owner(slot), (cluster.owner(slot) + 1) % 3);
-    let nodes = cluster.nodes();
+    cluster.servers.iter().for_each(|server| allow(server, &["+del"]));
+    let dir = support::gateway::Dir::new();
+    let keys = format!("{}\n{}\ntimeout = \"2s\"", cluster.nodes(), login(&dir));
     on_core(LONG, move |net| async move {
-        let redis = client(&net, &format!("{nodes}\ntimeout = \"2s\""));
+        let redis = client(&net, &keys);
         redis.command(b"{t}old", &[b"SET", b"{t}old", b"1"]).await.unwrap();
         let (source, target) = (&cluster.servers[from], &cluster.servers[to]);
         let (slot, port) = (slot.to_string(), target.port().to_string());
-        target.text(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &source.id()]);
-        source.text(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &target.id()]);
+        send_off(&slot, source, target);
         let before = redis.meters().moved.get();
         // What is still there is served there; what is new is made at the other side, among others on the same connection.
         let round = |number: usize| {
@@ -274,20 +275,61 @@ fn a_slot_on_its_way_is_served_on_both_sides() {
     });
 }
 
-const ALLOWED: [&str; 12] = [
-    "~*",
-    "resetchannels",
-    "+get",
-    "+set",
-    "+fcall",
-    "+function|load",
-    "+cluster|slots",
-    "+info",
-    "+readonly",
-    "+hmget",
-    "+hset",
-    "+pexpire",
-];
+fn send_off(slot: &str, source: &RedisServer, target: &RedisServer) {
+    target.text(&["CLUSTER", "SETSLOT", slot, "IMPORTING", &source.id()]);
+    source.text(&["CLUSTER", "SETSLOT", slot, "MIGRATING", &target.id()]);
+}
+
+/// Without ASKING the side that a slot goes to sends all back; what is told is the refusal. Each of its replies is taken:
+/// the next command on the connection has its own.
+#[test]
+fn asking_that_is_refused_is_told() {
+    if is_missing("asking_that_is_refused_is_told") {
+        return;
+    }
+    let cluster = RedisCluster::start();
+    let slot = key_slot(b"{t}");
+    let (from, to) = (cluster.owner(slot), (cluster.owner(slot) + 1) % 3);
+    cluster.servers.iter().for_each(|server| allow(server, &["-asking"]));
+    let dir = support::gateway::Dir::new();
+    let keys = format!("{}\n{}\ntimeout = \"2s\"", cluster.nodes(), login(&dir));
+    on_core(LONG, move |net| async move {
+        let redis = client(&net, &keys);
+        until(&net, "the first table", SOON, || redis.meters().refreshes_ok.get() > 0).await;
+        send_off(&slot.to_string(), &cluster.servers[from], &cluster.servers[to]);
+        // Their neighbours on the connections to the other side.
+        let mine = |key: &String| cluster.owner(key_slot(key.as_bytes())) == to;
+        let others: Vec<String> = (0..).map(|number| format!("other-{number}")).filter(mine).take(20).collect();
+        let round = |other: String| {
+            let redis = redis.clone();
+            async move {
+                let refused = redis.command(b"{t}new", &[b"SET", b"{t}new", b"1"]).await.unwrap_err();
+                let RedisError::Refused { text: why, .. } = &refused else { panic!("{refused}") };
+                assert!(why.starts_with(b"NOPERM") && refused.to_string().contains("asking"), "{refused}");
+                let other = other.as_bytes();
+                assert_eq!(redis.command(other, &[b"SET", other, other]).await.unwrap(), text("OK"));
+                let got = redis.read(other, &[b"GET", other]).await.unwrap();
+                assert_eq!(got, Reply::Text(other.to_vec().into()));
+            }
+        };
+        all(&net, others.into_iter().map(round)).await;
+        assert_eq!(redis.meters().asked.get(), 20);
+    });
+}
+
+/// Makes the user of the README, word for word, who may use any key here, and what the functions of the tests need.
+#[track_caller]
+fn allow(server: &RedisServer, more: &[&str]) {
+    let readme = include_str!("../src/redis/README.md");
+    let rights = readme.lines().find_map(|line| line.trim().strip_prefix("ACL SETUSER gateway on >PASSWORD "));
+    let rights: Vec<&str> = rights.expect("the README names the rights").split(' ').collect();
+    let user = ["ACL", "SETUSER", "gateway", "on", ">swordfish"];
+    server.text(&[&user[..], &rights, &["~*", "+hmget", "+hset"], more].concat());
+}
+
+fn login(dir: &support::gateway::Dir) -> String {
+    format!("username = \"gateway\"\npassword = \"file:{}\"", dir.file("right", "swordfish\n").display())
+}
 
 #[test]
 fn a_user_with_few_rights_is_enough() {
@@ -295,22 +337,22 @@ fn a_user_with_few_rights_is_enough() {
         return;
     }
     let server = RedisServer::start(&[]);
-    let user = ["ACL", "SETUSER", "gateway", "on", ">swordfish"];
-    server.text(&[&user[..], &ALLOWED[..], &["+time"]].concat());
+    allow(&server, &[]);
     server.text(&["ACL", "SETUSER", "default", "off"]);
     let address = server.address();
     let dir = support::gateway::Dir::new();
-    let right = dir.file("right", "swordfish\n");
+    let right = login(&dir);
     let wrong = dir.file("wrong", "salmon\n");
     on_core(LONG, move |net| async move {
-        let base = format!("nodes = [\"{address}\"]\nusername = \"gateway\"\ntimeout = \"2s\"");
-        let redis = client(&net, &format!("{base}\npassword = \"file:{}\"", right.display()));
+        let base = format!("nodes = [\"{address}\"]\ntimeout = \"2s\"");
+        let redis = client(&net, &format!("{base}\n{right}"));
         assert_eq!(redis.command(b"a", &[b"SET", b"a", b"1"]).await.unwrap(), text("OK"));
         assert_eq!(take(&redis, b"bucket", "10", "5").await.unwrap().list().map(<[Reply]>::len), Some(3));
         let error = redis.command(b"a", &[b"DEL", b"a"]).await.unwrap_err();
         assert!(matches!(&error, RedisError::Refused { text, .. } if text.starts_with(b"NOPERM")), "{error}");
         assert_eq!((error.who(), error.is_worth_a_retry()), (Who::Command, false));
-        let intruder = client(&net, &format!("{base}\npassword = \"file:{}\"", wrong.display()));
+        let wrong = format!("username = \"gateway\"\npassword = \"file:{}\"", wrong.display());
+        let intruder = client(&net, &format!("{base}\n{wrong}"));
         let error = intruder.command(b"a", &[b"GET", b"a"]).await.unwrap_err();
         assert!(matches!(error, RedisError::Unreachable { .. }) && !error.may_have_run(), "{error}");
         let said = error.to_string();

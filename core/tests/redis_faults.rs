@@ -249,6 +249,26 @@ fn replies_that_are_none_end_their_connection() {
     });
 }
 
+/// Without a password, too: it is no server that is too old for the first words.
+#[test]
+fn who_refuses_with_an_error_is_left_alone_longer_and_longer() {
+    for refusal in ["ERR max number of clients reached", "DENIED Redis is running in protected mode"] {
+        let fake = FakeRedis::refusing(refusal);
+        on_core(LONG, move |net| async move {
+            let redis = client(&net, &format!("nodes = [\"{}\"]\ntimeout = \"500ms\"", fake.address));
+            net.sleep(ms(2000)).await;
+            // One for each question of the table, every 50 ms, would be forty.
+            let connects = fake.connections.load(Ordering::SeqCst);
+            assert!((2..=10).contains(&connects), "{connects}: {refusal}");
+            let error = redis.command(b"k", &[b"GET", b"k"]).await.unwrap_err();
+            assert!(matches!(error, RedisError::Unreachable { .. }) && error.to_string().contains(refusal), "{error}");
+            let notices = redis.take_notices();
+            assert!(notices.len() == 1 && !notices[0].well && notices[0].text.contains(refusal), "{notices:?}");
+            assert_eq!(redis.meters().connects_ok.get(), 0, "{refusal}");
+        });
+    }
+}
+
 #[test]
 fn a_lost_read_is_asked_again_and_a_lost_command_is_not() {
     let asked = Arc::new(AtomicUsize::new(0));
@@ -440,6 +460,46 @@ fn a_gateway_serves_without_its_redis_and_says_once_that_it_is_gone_and_back() {
     let counts = ["none of its nodes can be asked", "its nodes answer again", "allkeys-lru"].map(said);
     assert_eq!(counts, [1, 1, 1], "{}", gateway.output());
     assert!(gateway.metrics().sum("ringway_redis_refreshes_total", &[("result", "ok")]) >= 2.0);
+}
+
+/// Each key comes once while Redis is away, and not again until what it owes is told. Some of them are not even asked for:
+/// that their part of the slots is away is known by then.
+#[test]
+fn what_passed_during_an_outage_is_told_of_keys_that_do_not_come_back() {
+    if is_missing("what_passed_during_an_outage_is_told_of_keys_that_do_not_come_back") {
+        return;
+    }
+    const CLIENTS: usize = 16;
+    const KEYS: usize = 12;
+    const LIMIT: usize = 3;
+    let server = RedisServer::start(&[]);
+    let rule = format!(
+        "rate_limit = {{ name = \"api\", scope = \"fleet\", when_away = \"open\", algorithm = \"fixed_window\", \
+         limit = {LIMIT}, window = \"24h\", key = \"header:X-Key\", headers = \"off\" }}"
+    );
+    let toml = gateway_with(&server.address().to_string(), "timeout = \"200ms\"");
+    let gateway = Gateway::start(&format!("{toml}filters = [{{ {rule} }}]\n"));
+    let reaching = || gateway.metrics().sum("ringway_redis_cores_reaching", &[("redis", "limits")]);
+    wait_until("a core that reaches it", SOON, || reaching() > 0.0);
+    // How many pass of so many requests for each key.
+    let passed = |times: usize| -> Vec<usize> {
+        std::thread::scope(|scope| {
+            let of = |of: usize| {
+                let mut client = gateway.client();
+                let mut ask = move |key| client.request("GET", "/", &format!("X-Key: {of}-{key}\r\n"), b"").status;
+                move || -> Vec<usize> { (0..KEYS).map(|key| (0..times).filter(|_| ask(key) == 200).count()).collect() }
+            };
+            let clients: Vec<_> = (0..CLIENTS).map(|client| scope.spawn(of(client))).collect();
+            clients.into_iter().flat_map(|client| client.join().expect("a client")).collect()
+        })
+    };
+    server.kill();
+    assert_eq!(passed(1), [1; CLIENTS * KEYS]);
+    server.restart();
+    let told = || server.ask(&["KEYS", "ringway:limit:api:*"]).list().map_or(0, <[Reply]>::len);
+    wait_until("what every key owes", 2 * SOON, || told() == CLIENTS * KEYS);
+    // Once, and not twice.
+    assert_eq!(passed(LIMIT + 1), [LIMIT - 1; CLIENTS * KEYS]);
 }
 
 #[test]

@@ -308,14 +308,15 @@ fn log_line(serving: &Serving<'_>, x: &Exchange, seen: &Observation, log: &mut C
     let (record, head, bytes) = (&x.record, &x.request, x.request_bytes.bytes());
     let plan = &serving.adopted.plan;
     let value = |known| head.find(known).map(|field| field.value.of(bytes));
-    let header = |name: &str| match plan.gathered.secret_headers.iter().any(|secret| secret == name) {
+    let secrets = &plan.gathered;
+    let referrer = value(Known::Referer).map(|referrer| shown_referrer(referrer, &secrets.secret_queries));
+    let header = |name: &str| match secrets.secret_headers.iter().any(|secret| secret == name) {
         true => named(&head.fields, bytes, name).next().map(|_| REDACTED),
+        false if name == "referer" => referrer.as_deref(),
         false => named(&head.fields, bytes, name).next().map(|field| field.value.of(bytes)),
     };
     let api = record.route.and_then(|id| plan.routes[id as usize].api).map(|of| plan.apis.names(of));
     let wall = serving.shard.wall_time(record.started);
-    let secrets = &plan.gathered;
-    let referrer = value(Known::Referer).map(|referrer| shown_referrer(referrer, &secrets.secret_queries));
     let query = head.target.query.map(|query| match secrets.secret_queries.is_empty() {
         true => Cow::Borrowed(query.of(bytes)),
         false => shown_query(query.of(bytes), &secrets.secret_queries),

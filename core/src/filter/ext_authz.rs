@@ -16,8 +16,8 @@
 //! | anything else, too late, too much, or not at all | is answered with 503, or goes on with `fail_open = true` |
 //!
 //! No client can send a field of `allow_headers`, on any route; of `authorization` and `cookie`, which other routes may
-//! need, the origins of this route get what the server says, or nothing. At most `concurrent_max` questions are open at one server,
-//! over all cores, each for `deadline` at most.
+//! need, the origins of this route get what the server says, or nothing. At most `concurrent_max` questions are open at
+//! one server, over all cores, each for `deadline` at most.
 
 use std::time::Duration;
 

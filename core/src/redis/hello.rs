@@ -39,6 +39,13 @@ pub(super) async fn open(inner: &Rc<Inner>, node: &Rc<Node>) -> Result<(Stream, 
     Ok((talk.stream, talk.replies))
 }
 
+/// True of a server that does not know HELLO, or not our version. Any other error is a refusal: of too many clients, by
+/// protected mode; taken for an old server, it would be connected to again and again without a pause.
+fn is_old(text: &[u8]) -> bool {
+    const UNKNOWN: &[u8] = b"ERR unknown command";
+    text.get(..UNKNOWN.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(UNKNOWN)) || text.starts_with(b"NOPROTO")
+}
+
 /// A server repeats the arguments of a command that it does not know, the password among them: they are left out.
 fn refused(text: &[u8]) -> String {
     let text = String::from_utf8_lossy(text);
@@ -63,7 +70,7 @@ impl Talk<'_> {
         }
         hello.extend([&b"SETNAME"[..], CLIENT_NAME]);
         let Reply::Error(text) = self.ask(&hello).await? else { return Ok(()) };
-        if text.starts_with(b"WRONGPASS") || text.starts_with(b"NOAUTH") {
+        if !is_old(&text) {
             return Err(refused(&text));
         }
         self.replies.version = RespVersion::Resp2;
@@ -102,6 +109,19 @@ impl Talk<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_who_does_not_know_hello_is_old() {
+        for old in
+            ["ERR unknown command `HELLO`, with args beginning with: `3`", "NOPROTO unsupported protocol version"]
+        {
+            assert!(is_old(old.as_bytes()), "{old}");
+        }
+        for refusal in ["ERR max number of clients reached", "DENIED Redis is running in protected mode", "NOAUTH", ""]
+        {
+            assert!(!is_old(refusal.as_bytes()), "{refusal}");
+        }
+    }
 
     #[test]
     fn what_a_server_repeats_of_a_password_is_left_out() {

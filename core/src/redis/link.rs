@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use ringway_proto::resp::{FrameScan, Reply, RespError, RespVersion, decode};
 
 use super::call::{Call, Fate};
@@ -131,6 +131,8 @@ struct Session {
     stream: Stream,
     replies: Replies,
     in_flight: VecDeque<InFlight>,
+    /// What the oldest command's ASKING was refused with.
+    asking_refused: Option<Bytes>,
     quiet_since_ms: u64,
     why: Rc<str>,
 }
@@ -147,6 +149,7 @@ impl Session {
             stream,
             replies,
             in_flight: VecDeque::new(),
+            asking_refused: None,
             quiet_since_ms: 0,
             why: "its task ended".into(),
         };
@@ -248,10 +251,19 @@ impl Session {
                 Ok(Some(Reply::Push(list))) => self.inner.on_push(&self.node, &list),
                 Ok(Some(reply)) => match self.in_flight.front_mut() {
                     None => break Err(End::Unasked),
-                    Some(first) if first.skip > 0 => first.skip -= 1,
+                    Some(first) if first.skip > 0 => {
+                        first.skip -= 1;
+                        if let Reply::Error(text) = reply {
+                            self.asking_refused = Some(text);
+                        }
+                    }
                     Some(_) => {
                         answered += 1;
                         let first = self.in_flight.pop_front().expect("looked at");
+                        // Without ASKING the command was only sent back: that would hide why. It may have run all the same
+                        // if the slot has arrived meanwhile.
+                        let why = self.asking_refused.take().filter(|_| matches!(reply, Reply::Error(_)));
+                        let reply = why.map_or(reply, Reply::Error);
                         if !first.call.finish(Ok(reply)) {
                             add(&self.inner.meters.late_replies, 1);
                         }

@@ -29,6 +29,8 @@ pub struct Says {
     /// By code: what its authorization request said.
     codes: HashMap<String, BTreeMap<String, String>>,
     pub refresh_token: Option<String>,
+    /// It stays good when it was used.
+    pub keeps_refresh_token: bool,
     /// Members of the next id_tokens; null takes one away.
     pub claims: Value,
     /// Of the next answers of the token endpoint.
@@ -53,6 +55,7 @@ impl Provider {
             published: Vec::new(),
             codes: HashMap::new(),
             refresh_token: None,
+            keeps_refresh_token: false,
             claims: json!({}),
             members: json!({}),
             id_token: None,
@@ -187,7 +190,7 @@ impl Says {
         }
         merge(&mut claims, &self.claims);
         self.count += 1;
-        if self.refresh_token.is_some() {
+        if self.refresh_token.is_some() && !self.keeps_refresh_token {
             self.refresh_token = Some(format!("refresh-{}", self.count));
         }
         let id_token = self.id_token.clone().unwrap_or_else(|| self.signer.sign(&claims));

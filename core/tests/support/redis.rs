@@ -288,15 +288,31 @@ pub struct FakeRedis {
 impl FakeRedis {
     /// `answer` gets a command and gives the bytes to send; none: the server is silent.
     pub fn start(answer: impl Fn(&[Bytes]) -> Vec<u8> + Send + Sync + 'static) -> FakeRedis {
+        FakeRedis::accept(move |stream| {
+            serve(stream, &answer);
+        })
+    }
+
+    /// Answers the first words of every client with this error, and closes.
+    pub fn refusing(error: &'static str) -> FakeRedis {
+        FakeRedis::accept(move |mut stream| {
+            // What is not read makes the kernel reset the connection, and the error may be lost.
+            if stream.read(&mut [0; 1024]).is_ok() {
+                stream.write_all(format!("-{error}\r\n").as_bytes()).ok();
+            }
+        })
+    }
+
+    fn accept(each: impl Fn(TcpStream) + Send + Sync + 'static) -> FakeRedis {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("its address");
-        let (connections, answer) = (Arc::new(AtomicUsize::new(0)), Arc::new(answer));
+        let (connections, each) = (Arc::new(AtomicUsize::new(0)), Arc::new(each));
         let counts = Arc::clone(&connections);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 counts.fetch_add(1, Ordering::SeqCst);
-                let answer = Arc::clone(&answer);
-                std::thread::spawn(move || serve(stream, &*answer));
+                let each = Arc::clone(&each);
+                std::thread::spawn(move || each(stream));
             }
         });
         FakeRedis { address, connections }

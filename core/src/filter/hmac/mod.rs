@@ -19,12 +19,13 @@
 //! Signature-Input: s=("@method" "@authority" "@request-target" "content-digest");created=1618884473;keyid="alice-1";nonce="b3k"
 //! Signature: s=:TuPvS5sKkzqQ...=:
 //! ```
-//! `created` may differ from our clock by `skew`. Within that time, the longest of all `hmac` filters, a nonce of a key is
-//! good once, on all cores, listeners and routes of this process; a process that is started anew knows none of them. With `redis = "NAME"`, of a
-//! `[redis.NAME]`, it is good once on all gateways that share that Redis, over restarts too; while Redis does not answer
-//! nobody passes (503), and what a failover of it forgets could be sent again. While `nonces_max` are remembered, further
-//! requests get 503: none is forgotten early. The body is read, up to `body_bytes_max`, and compared before anything of the
-//! request is forwarded. Trailer fields are covered by nothing. Unless `forward = true` the signature is taken out then.
+//! `created` may differ from our clock by `skew`. Within that time, the longest of all `hmac` filters, a nonce of a key
+//! is good once, on all cores, listeners and routes of this process; a process that is started anew knows none of them.
+//! With `redis = "NAME"`, of a `[redis.NAME]`, it is good once on all gateways that share that Redis, over restarts
+//! too; while Redis does not answer nobody passes (503), and what a failover of it forgets could be sent again. While
+//! `nonces_max` are remembered, further requests get 503: none is forgotten early. The body is read, up to
+//! `body_bytes_max`, and compared before anything of the request is forwarded. Trailer fields are covered by nothing.
+//! Unless `forward = true` the signature is taken out then.
 //!
 //! Refusals are 401; their code is `invalid_signature`, `expired_signature`, `replayed_signature` or `wrong_digest`. Key ids
 //! that nobody has take as long as wrong signatures, and look the same.

@@ -18,6 +18,8 @@ use super::{Fleet, Loan, Moment, Refused, Standing, Store, Terms, WhenAway, Why}
 const OVER_MAX: usize = 4;
 /// While the server is away somebody tries so often whether it is back.
 const PROBE_NS: u64 = 100_000_000;
+/// Who owes nothing and was not asked for so long after that is forgotten to be away: it may be back.
+const AWAY_KEPT_NS: u64 = 1_000_000_000;
 /// The period of what was had while the server was away.
 const AWAY: u64 = u64::MAX;
 /// Who is refused because the server is away is told to come again after this.
@@ -244,17 +246,26 @@ impl Account {
     }
 
     /// What the server should be told of a key that nobody asks for any more; `Err(true)`: nothing now, and perhaps later.
-    pub fn begin_report(&self, now: &Moment, patience_ns: u64) -> Result<Question, bool> {
+    /// `in_doubt`: the server may be away still, so it is only asked whether it is back. What it does not answer it may hear
+    /// nevertheless, and a debt that is told again is paid twice.
+    pub fn begin_report(&self, now: &Moment, patience_ns: u64, in_doubt: bool) -> Result<Question, bool> {
         let mut state = self.state();
         state.advance(now.ns);
-        if state.loans.iter().any(|loan| loan.amount > 0) || state.asking_until_ns > now.ns || state.away.is_some() {
+        let owes = state.debt > 0 || state.over.iter().any(|over| over.unused > 0);
+        let away_ns = if owes { 0 } else { AWAY_KEPT_NS };
+        let is_away = state.away.as_ref().is_some_and(|away| now.ns < away.probe_at_ns + away_ns);
+        if is_away || state.loans.iter().any(|loan| loan.amount > 0) || state.asking_until_ns > now.ns {
             return Err(true);
         }
-        if state.over.iter().all(|over| over.unused == 0) {
+        if !owes {
+            state.away = None;
             return Err(false);
         }
         state.asking_until_ns = now.ns + patience_ns;
-        Ok(state.question(0, now.ns))
+        match in_doubt {
+            true => Ok(Question { least: 0, ahead: 0, debt: 0, over: SmallVec::new(), sent_ns: now.ns }),
+            false => Ok(state.question(0, now.ns)),
+        }
     }
 
     pub fn granted(&self, question: &Question, now: &Moment, grant: &Grant) {

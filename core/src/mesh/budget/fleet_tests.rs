@@ -152,13 +152,72 @@ fn what_nobody_asks_for_is_reported_once_and_forgotten() {
     let account = store.account();
     let question = ask(account, &terms, 1);
     account.granted(&question, &at(1), &grant(10, 5));
-    assert_eq!(account.begin_report(&at(2), PATIENCE), Err(true));
+    assert_eq!(account.begin_report(&at(2), PATIENCE, false), Err(true));
     assert!(!account.is_idle(&at(2)) && !account.is_idle(&at(30)));
-    let report = account.begin_report(&at(30), PATIENCE).unwrap();
+    let report = account.begin_report(&at(30), PATIENCE, false).unwrap();
     assert_eq!((report.least, report.over[0].unused), (0, 10));
     account.granted(&report, &at(31), &Grant { amount: 0, ..grant(0, 6) });
-    assert_eq!(account.begin_report(&at(32), PATIENCE), Err(false));
+    assert_eq!(account.begin_report(&at(32), PATIENCE, false), Err(false));
     assert!(account.is_idle(&at(32)));
+}
+
+#[test]
+fn a_debt_is_told_of_a_key_that_does_not_come_back() {
+    let terms = fleet(WhenAway::Open);
+    let store = Terms::Fleet(terms).store();
+    let account = store.account();
+    let nothing = Grant { amount: 0, ..grant(0, 1) };
+    // It was known already that the server is away: this key was never asked for.
+    account.failed(&terms, &at(1), 2, None, false);
+    assert_eq!((0..3).filter(|_| take(&terms, &store, 2).is_ok()).count(), 3);
+    assert_eq!(account.begin_report(&at(100), PATIENCE, false), Err(true), "it is early");
+    // Whether the server is back is asked without a word of the debt, which it may hear without an answer.
+    let probe = account.begin_report(&at(101), PATIENCE, true).unwrap();
+    assert_eq!((probe.least, probe.ahead, probe.debt, probe.over.len()), (0, 0, 0, 0));
+    assert_eq!(account.begin_report(&at(101), PATIENCE, false), Err(true), "one is under way");
+    account.failed(&terms, &at(102), 2, Some(&probe), true);
+    assert_eq!(account.begin_report(&at(201), PATIENCE, true), Err(true), "it is early again");
+    let probe = account.begin_report(&at(202), PATIENCE, true).unwrap();
+    account.granted(&probe, &at(203), &nothing);
+    assert!(!account.is_idle(&at(203)), "it owes");
+    let report = account.begin_report(&at(203), PATIENCE, false).unwrap();
+    assert_eq!((report.least, report.debt), (0, 3));
+    // As with a question: twice is better than not at all.
+    account.failed(&terms, &at(204), 2, Some(&report), true);
+    let report = account.begin_report(&at(304), PATIENCE, false).unwrap();
+    assert_eq!(report.debt, 3);
+    account.granted(&report, &at(305), &nothing);
+    assert_eq!(account.begin_report(&at(306), PATIENCE, false), Err(false));
+    assert!(account.is_idle(&at(306)));
+    assert_eq!(ask(account, &terms, 307).debt, 0, "paid once");
+}
+
+#[test]
+fn a_debt_that_the_server_answers_with_a_refusal_is_paid() {
+    let terms = fleet(WhenAway::LocalShare);
+    let store = Terms::Fleet(terms).store();
+    let account = store.account();
+    account.failed(&terms, &at(1), 2, None, false);
+    assert!(take(&terms, &store, 2).is_ok());
+    let report = account.begin_report(&at(101), PATIENCE, false).unwrap();
+    account.refused(&terms, &at(102), 0, &grant(0, 1));
+    assert_eq!(report.debt, 1);
+    assert_eq!(account.begin_report(&at(103), PATIENCE, false), Err(false));
+    assert!(account.is_idle(&at(107)));
+}
+
+#[test]
+fn who_owes_nothing_does_not_stay_away() {
+    let terms = fleet(WhenAway::Closed);
+    let store = Terms::Fleet(terms).store();
+    let account = store.account();
+    account.failed(&terms, &at(1), 2, None, false);
+    assert_eq!(take(&terms, &store, 2).unwrap_err().why, Why::Away);
+    // Who comes again soon is refused at once, and does not wait for an answer that will not come.
+    assert_eq!(account.begin_report(&at(1100), PATIENCE, false), Err(true));
+    assert_eq!(account.begin_report(&at(1101), PATIENCE, false), Err(false));
+    assert_eq!(take(&terms, &store, 1102).unwrap_err().why, Why::Unasked);
+    assert!(account.is_idle(&at(1102)));
 }
 
 #[test]
