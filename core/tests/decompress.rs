@@ -188,3 +188,34 @@ fn an_answer_is_decoded_for_a_client_that_does_not_accept_its_coding() {
     let got = client.response();
     assert!(got.cut.is_some() && got.body.len() < 2 << 20, "{} bytes", got.body.len());
 }
+
+/// What it confirms is what the client has: the decoded answer, under its weak tag.
+#[test]
+fn a_304_has_the_tag_of_the_answer_that_it_confirms() {
+    let origin = Origin::start(|x| x.reply(304, "ETag: \"a\"\r\n", ""));
+    let gateway = gateway(&origin);
+    for (known, wanted) in [("W/\"a\"", "W/\"a\""), ("\"x\", W/\"a\"", "W/\"a\""), ("\"a\"", "\"a\"")] {
+        let got = gateway.client().request("GET", "/answers", &format!("If-None-Match: {known}\r\n"), b"").expect(304);
+        assert_eq!((got.header("etag"), got.header("vary")), (Some(wanted), Some("Accept-Encoding")), "{known}");
+    }
+}
+
+/// Who reads his answer slowly, or whose origin writes it so.
+#[test]
+fn answers_on_their_way_keep_no_request_waiting() {
+    let origin = Origin::start(|x| match x.target() {
+        "/answers" => {
+            x.send("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 100000\r\n\r\n")?;
+            x.wait(ms(20_000));
+            Ok(())
+        }
+        _ => x.ok("x"),
+    });
+    let gateway = gateway(&origin);
+    let mut slow: Vec<_> = (0..20).map(|_| gateway.client()).collect();
+    for client in &mut slow {
+        client.send("GET /answers HTTP/1.1\r\nHost: a\r\n\r\n").expect_bytes(b"HTTP/1.1 200 OK\r\n");
+    }
+    post(&gateway, "gzip", &encoded("gzip", b"plain")).expect(200);
+    assert_eq!(origin.last().body, b"plain");
+}

@@ -131,6 +131,68 @@ fn other_types_and_longer_bodies_are_refused() {
     post(&gateway, "/", "application/json", &padded(256 * 1024)).expect(200);
 }
 
+/// Not what came is what is parsed.
+#[test]
+fn what_another_filter_has_made_of_a_body_counts_in_full() {
+    let (origin, dir) = (Origin::saying("x"), Dir::new());
+    let gateway = gateway(&origin, &dir);
+    let packed = |bytes: usize| {
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        // Not so dense that it would be taken for a bomb.
+        let blank = |at: usize| [' ', '\n', '\t'][(at.wrapping_mul(0x9e37_79b9) >> 16) % 3];
+        let body = format!("{{\"id\": 1{}}}", (9..bytes).map(blank).collect::<String>());
+        std::io::Write::write_all(&mut packed, body.as_bytes()).unwrap();
+        packed.finish().unwrap()
+    };
+    let extra = "Content-Type: application/json\r\nContent-Encoding: gzip\r\n";
+    let answer = gateway.client().request("POST", "/", extra, &packed(256 * 1024 + 1)).expect(413);
+    assert_eq!(code(&answer), "body_too_large");
+    assert_eq!(origin.count(), 0);
+    gateway.client().request("POST", "/", extra, &packed(256 * 1024)).expect(200);
+}
+
+/// All lists of lists with so many brackets, as text.
+fn trees(open: usize, close: usize, text: &mut String, out: &mut Vec<String>) {
+    if open == 0 && close == 0 {
+        out.push(format!("[{text}]"));
+    }
+    for (bracket, may, left) in
+        [('[', open > 0, (open.wrapping_sub(1), close + 1)), (']', close > 0, (open, close.wrapping_sub(1)))]
+    {
+        if may {
+            // Lists that stand beside each other are parted by commas.
+            let length = text.len();
+            if bracket == '[' && text.ends_with(']') {
+                text.push(',');
+            }
+            text.push(bracket);
+            trees(left.0, left.1, text, out);
+            text.truncate(length);
+        }
+    }
+}
+
+/// Each compared with all others they would hold a core for minutes.
+#[test]
+fn many_items_that_must_differ_do_not_take_long() {
+    let origin = Origin::saying("x");
+    let gateway = Gateway::start(&format!(
+        "[clusters.app]\nendpoints = [\"{}\"]\n[[routes]]\nname = \"r\"\npath_prefix = \"/\"\ncluster = \"app\"\n\
+         body_bytes_max = \"8MiB\"\n\
+         filters = [{{ json_schema = {{ schema = '{{\"uniqueItems\": true}}', bytes_max = \"4MiB\" }} }}]\n",
+        origin.endpoint()
+    ));
+    let mut items = Vec::new();
+    trees(12, 0, &mut String::new(), &mut items);
+    items.truncate(100_000);
+    let began = Instant::now();
+    post(&gateway, "/", "application/json", &format!("[{}]", items.join(","))).expect(200);
+    items.push(items[500].clone());
+    let same = post(&gateway, "/", "application/json", &format!("[{}]", items.join(","))).expect(422);
+    assert_eq!(same.problem()["invalid"]["keyword"], "uniqueItems");
+    assert!(began.elapsed() < ms(4000), "{:?}", began.elapsed());
+}
+
 #[test]
 fn an_expression_does_not_take_long() {
     let (origin, dir) = (Origin::saying("x"), Dir::new());

@@ -31,3 +31,20 @@ pub(super) fn weaken_etag(answer: &mut AnswerEdit<'_, '_>) {
         answer.push(HeaderEdit::Set("etag", format!("W/{tag}").into()));
     }
 }
+
+/// Makes a 304 say what the 200 would (RFC 9110 15.4.5), of which some clients got the body changed.
+pub(super) fn confirm(answer: &mut AnswerEdit<'_, '_>) {
+    answer.push(HeaderEdit::Add("vary", "Accept-Encoding".into()));
+    if is_of_changed(answer) {
+        weaken_etag(answer);
+    }
+}
+
+/// True of a 304 to a client that has the changed answer: it knows its `ETag` as the weak one that was made of the
+/// origin's, and could not bring the strong one together with what it has (RFC 9111 4.3.4).
+fn is_of_changed(answer: &AnswerEdit<'_, '_>) -> bool {
+    let Some(tag) = answer.field("etag").filter(|tag| !tag.starts_with(b"W/")) else { return false };
+    let weak = [b"W/", &*tag].concat();
+    let mut known = named(&answer.of.request.fields, answer.of.request_bytes, "if-none-match");
+    known.any(|field| memchr::memmem::find(field.value.of(answer.of.request_bytes), &weak).is_some())
+}

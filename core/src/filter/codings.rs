@@ -13,8 +13,10 @@ use crate::exchange::{STEP_BYTES_MAX, Transform};
 
 /// Encoders of one core that are at work, each with up to about a megabyte. Whoever comes later does without.
 const ENCODERS_MAX: usize = 128;
-/// Decoders of one core that are at work; a sender can make one take 16 MiB.
+/// Decoders of one core that are at work on requests; a sender can make one take 16 MiB.
 const DECODERS_MAX: usize = 16;
+/// And on answers, each as long as its client reads: clients that are slow at it keep nobody's request waiting.
+const ANSWER_DECODERS_MAX: usize = 64;
 /// Encoders that are kept for the next body.
 const KEPT_MAX: usize = 8;
 /// An encoder looks back 128 KiB or 256 KiB: more costs memory for little.
@@ -42,6 +44,7 @@ pub(super) enum Coding {
 pub(super) struct Coders {
     encoders: AtWork,
     decoders: AtWork,
+    answer_decoders: AtWork,
     gzip: RefCell<Vec<(u32, Compress)>>,
     zstd: RefCell<Vec<(u32, zstd::stream::raw::Encoder<'static>)>>,
 }
@@ -149,29 +152,38 @@ impl Coders {
         Some(Encoder { engine: Some(engine), level, coders: self.clone(), _at_work: at_work })
     }
 
-    /// Takes `codings` off a body, the last first. `None`: too many are at work.
-    pub(super) fn decoders(self: &Rc<Self>, codings: &[Coding], limits: DecodeLimits) -> Option<Vec<Decoder>> {
-        let taken = Rc::new(Cell::new(0));
-        let decoder = |(at, coding): (usize, &Coding)| {
-            let engine = match coding {
-                Coding::Gzip => Decodes::Gzip(None),
-                Coding::Deflate => Decodes::Deflate(Decompress::new(true), false),
-                Coding::Brotli => {
-                    let alloc = brotli::enc::StandardAlloc::default;
-                    Decodes::Brotli(Box::new(brotli::BrotliState::new(alloc(), alloc(), alloc())), false)
-                }
-                Coding::Zstd => {
-                    let mut decoder = zstd::stream::raw::Decoder::new().ok()?;
-                    decoder.set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW_LOG_MAX)).ok()?;
-                    Decodes::Zstd(decoder, false)
-                }
-            };
-            let (taken, counts_taken) = (taken.clone(), at == 0);
-            let _at_work = begin(&self.decoders, DECODERS_MAX)?;
-            Some(Decoder { engine, limits, taken, counts_taken, got: 0, given: 0, _at_work })
-        };
-        codings.iter().rev().enumerate().map(decoder).collect()
+    /// Takes `codings` off a request's body, the last first. `None`: too many are at work.
+    pub(super) fn decoders(&self, codings: &[Coding], limits: DecodeLimits) -> Option<Vec<Decoder>> {
+        decoders(codings, limits, (&self.decoders, DECODERS_MAX))
     }
+
+    /// The same of an answer's body.
+    pub(super) fn answer_decoders(&self, codings: &[Coding], limits: DecodeLimits) -> Option<Vec<Decoder>> {
+        decoders(codings, limits, (&self.answer_decoders, ANSWER_DECODERS_MAX))
+    }
+}
+
+fn decoders(codings: &[Coding], limits: DecodeLimits, (at_work, max): (&AtWork, usize)) -> Option<Vec<Decoder>> {
+    let taken = Rc::new(Cell::new(0));
+    let decoder = |(at, coding): (usize, &Coding)| {
+        let engine = match coding {
+            Coding::Gzip => Decodes::Gzip(None),
+            Coding::Deflate => Decodes::Deflate(Decompress::new(true), false),
+            Coding::Brotli => {
+                let alloc = brotli::enc::StandardAlloc::default;
+                Decodes::Brotli(Box::new(brotli::BrotliState::new(alloc(), alloc(), alloc())), false)
+            }
+            Coding::Zstd => {
+                let mut decoder = zstd::stream::raw::Decoder::new().ok()?;
+                decoder.set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW_LOG_MAX)).ok()?;
+                Decodes::Zstd(decoder, false)
+            }
+        };
+        let (taken, counts_taken) = (taken.clone(), at == 0);
+        let _at_work = begin(at_work, max)?;
+        Some(Decoder { engine, limits, taken, counts_taken, got: 0, given: 0, _at_work })
+    };
+    codings.iter().rev().enumerate().map(decoder).collect()
 }
 
 /// `None`: too many are at work.
@@ -499,6 +511,7 @@ mod tests {
         let mut open: Vec<_> = (0..DECODERS_MAX).map(|_| coders.decoders(&[Coding::Gzip], FREE).unwrap()).collect();
         assert!(coders.decoders(&[Coding::Gzip], FREE).is_none());
         assert!(coders.encoder(Coding::Gzip, 1).is_some(), "encoders count for themselves");
+        assert!(coders.answer_decoders(&[Coding::Gzip], FREE).is_some(), "and those of answers");
         open.pop();
         assert!(coders.decoders(&[Coding::Gzip, Coding::Gzip], FREE).is_none(), "both or none");
         assert!(coders.decoders(&[Coding::Gzip], FREE).is_some());

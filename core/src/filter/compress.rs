@@ -143,11 +143,7 @@ impl Filter for Compress {
 
     fn on_answer<'p>(&'p self, answer: &mut AnswerEdit<'p, '_>) {
         if answer.of.status == 304 {
-            // RFC 9110 15.4.5: it says what the 200 would.
-            answer.push(HeaderEdit::Add("vary", "Accept-Encoding".into()));
-            if is_of_encoded(answer) {
-                changed::weaken_etag(answer);
-            }
+            changed::confirm(answer);
         }
         if !self.could_encode(answer) {
             return;
@@ -163,15 +159,6 @@ impl Filter for Compress {
         answer.push(HeaderEdit::Set("content-encoding", coding.name().into()));
         answer.change_body(Box::new(encoder), None);
     }
-}
-
-/// True of a 304 to a client that has the encoded answer: it knows its `ETag` as the weak one that was made of the
-/// origin's, and could not bring the strong one together with what it has (RFC 9111 4.3.4).
-fn is_of_encoded(answer: &AnswerEdit<'_, '_>) -> bool {
-    let Some(tag) = answer.field("etag").filter(|tag| !tag.starts_with(b"W/")) else { return false };
-    let weak = [b"W/", &*tag].concat();
-    let mut known = named(&answer.of.request.fields, answer.of.request_bytes, "if-none-match");
-    known.any(|field| memchr::memmem::find(field.value.of(answer.of.request_bytes), &weak).is_some())
 }
 
 impl Compress {

@@ -27,6 +27,7 @@ use serde_json::Value;
 use super::json::{self, DEPTH_MAX_MAX, NotTaken};
 use super::media::MediaPattern;
 use super::schema_cost::{LOOKS_MAX, too_dear_from};
+use super::unique::UniqueItems;
 use super::{Filter, RequestEdit, Then, Verdict, WantsBody, file};
 use crate::exchange::Refusal;
 use crate::observe::Flag;
@@ -86,6 +87,9 @@ impl JsonSchema {
         let schema: Value = serde_json::from_str(&text).map_err(|why| wrong(key, format!("is no JSON: {why}")))?;
         let patterns = PatternOptions::regex().size_limit(REGEX_BYTES_MAX).dfa_size_limit(REGEX_BYTES_MAX);
         let options = jsonschema::options().offline().with_pattern_options(patterns);
+        let options = options.with_keyword("uniqueItems", |_, said, _| {
+            Ok(Box::new(UniqueItems(said.as_bool() == Some(true)))) // what is neither is no schema
+        });
         let options = options.should_validate_formats(table.formats).should_ignore_unknown_formats(false);
         let validator = options.build(&schema).map_err(|error| refused(wrong(key, String::new()), &error))?;
         let bytes_max = table.bytes_max.map_or(BYTES_MAX, |size| size.0);
@@ -215,6 +219,7 @@ mod tests {
             ("schema = '{\"type\": \"objekt\"}'", "at \"/type\" of the schema"),
             ("schema = '{\"pattern\": \"(?=a)b\"}'", "no look-around"),
             (r#"schema = '{"pattern": "(a)\\1"}'"#, "no references back"),
+            ("schema = '{\"uniqueItems\": 1}'", "at \"/uniqueItems\" of the schema"),
             ("schema = '{\"$ref\": \"https://a.test/b.json\"}'", "nothing is fetched"),
             ("schema = '{\"$ref\": \"file:///etc/passwd\"}'", "nothing is fetched"),
             ("schema = '{\"$ref\": \"#/$defs/none\"}'", "here.schema: cannot be used"),

@@ -41,6 +41,7 @@ mod state;
 mod strip_prefix;
 mod template;
 mod trial;
+mod unique;
 mod version_notice;
 
 use std::future::Future;

@@ -88,9 +88,14 @@ pub async fn go_on<'p>(
             Verdict::Answer(status) => return Err(Ended::Answered(status)),
             Verdict::Wait(waiting) => step.then = Some(wait(serving, x, *waiting).await?),
             Verdict::Body(wants) => {
-                if done.body.is_none() {
-                    let bytes_max = (wants.bytes_max as u64).min(body_max);
-                    done.body = Some(Box::pin(read_body(serving, x, bytes_max, &mut done.request)).await?);
+                let bytes_max = (wants.bytes_max as u64).min(body_max);
+                match &done.body {
+                    // A filter before may take more, or have made more of it.
+                    Some(read) if read.bytes.len() as u64 > bytes_max => {
+                        return Err(Refusal::body_too_large(bytes_max).into());
+                    }
+                    Some(_) => {}
+                    None => done.body = Some(Box::pin(read_body(serving, x, bytes_max, &mut done.request)).await?),
                 }
                 step.then = Some(wants.then);
             }
