@@ -217,5 +217,5 @@ fn answers_on_their_way_keep_no_request_waiting() {
         client.send("GET /answers HTTP/1.1\r\nHost: a\r\n\r\n").expect_bytes(b"HTTP/1.1 200 OK\r\n");
     }
     post(&gateway, "gzip", &encoded("gzip", b"plain")).expect(200);
-    assert_eq!(origin.last().body, b"plain");
+    assert!(origin.requests().iter().any(|seen| seen.body == b"plain"));
 }

@@ -280,8 +280,8 @@ fn send_off(slot: &str, source: &RedisServer, target: &RedisServer) {
     source.text(&["CLUSTER", "SETSLOT", slot, "MIGRATING", &target.id()]);
 }
 
-/// Without ASKING the side that a slot goes to sends all back; what is told is the refusal. Each of its replies is taken:
-/// the next command on the connection has its own.
+/// Without ASKING the side that a slot goes to sends all back; what is told is the refusal. Both replies are taken: the
+/// next command on the connection has its own.
 #[test]
 fn asking_that_is_refused_is_told() {
     if is_missing("asking_that_is_refused_is_told") {

@@ -462,8 +462,8 @@ fn a_gateway_serves_without_its_redis_and_says_once_that_it_is_gone_and_back() {
     assert!(gateway.metrics().sum("ringway_redis_refreshes_total", &[("result", "ok")]) >= 2.0);
 }
 
-/// Each key comes once while Redis is away, and not again until what it owes is told. Some of them are not even asked for:
-/// that their part of the slots is away is known by then.
+/// Each key comes once while Redis is away, and not again until what it owes is told. Some are not even asked for: that
+/// their part of the slots is away is known by then.
 #[test]
 fn what_passed_during_an_outage_is_told_of_keys_that_do_not_come_back() {
     if is_missing("what_passed_during_an_outage_is_told_of_keys_that_do_not_come_back") {

@@ -260,8 +260,8 @@ impl Session {
                     Some(_) => {
                         answered += 1;
                         let first = self.in_flight.pop_front().expect("looked at");
-                        // Without ASKING the command was only sent back: that would hide why. It may have run all the same
-                        // if the slot has arrived meanwhile.
+                        // Without ASKING the command was only sent back, which would hide why. But it has run if the
+                        // slot has arrived meanwhile.
                         let why = self.asking_refused.take().filter(|_| matches!(reply, Reply::Error(_)));
                         let reply = why.map_or(reply, Reply::Error);
                         if !first.call.finish(Ok(reply)) {

@@ -228,7 +228,7 @@ impl Limit {
         let name = store.account().known_name().ok_or(false)?;
         let question = store.account().begin_report(now, patience_ns, in_doubt)?;
         if in_doubt {
-            spec.node.note_away(*slot, now.ns + AWAY.as_nanos() as u64);
+            spec.node.note_away(*slot, now.ns + patience_ns.max(AWAY.as_nanos() as u64));
         }
         Ok((self.redis_key(name), question))
     }

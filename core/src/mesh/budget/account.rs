@@ -246,8 +246,8 @@ impl Account {
     }
 
     /// What the server should be told of a key that nobody asks for any more; `Err(true)`: nothing now, and perhaps later.
-    /// `in_doubt`: the server may be away still, so it is only asked whether it is back. What it does not answer it may hear
-    /// nevertheless, and a debt that is told again is paid twice.
+    /// `in_doubt`: the server may be away still, so it is only asked whether it is back. It may hear what it does not
+    /// answer, and a debt that is told again is paid twice.
     pub fn begin_report(&self, now: &Moment, patience_ns: u64, in_doubt: bool) -> Result<Question, bool> {
         let mut state = self.state();
         state.advance(now.ns);
